@@ -1,0 +1,80 @@
+# Everything goes into .venv of this checkout; only Debian packages (DEBIAN below) go into the system.
+
+# nginx and iperf3 are the lab's servers; iptables serves kernels whose nftables cannot queue packets.
+DEBIAN := curl iperf3 iproute2 iptables nftables nginx procps python3-venv tcpdump
+VENV := .venv
+BIN := $(VENV)/bin
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup debian test test-full lint demo clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: debian $(VENV)/.complete  ## install what is missing: Debian packages, and the project with its tools into .venv
+
+debian:
+	@if ! command -v dpkg-query >/dev/null; then
+	  echo "make setup: not a Debian system, so see to it yourself that these are there: $(DEBIAN)"
+	  exit 0
+	fi
+	missing=
+	for package in $(DEBIAN); do
+	  [ "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing+=" $$package"
+	done
+	[ -n "$$missing" ] || exit 0
+	if [ "$$(id -u)" != 0 ]; then
+	  echo "make setup: Debian packages are missing; as root, run: apt-get install$$missing" >&2
+	  exit 1
+	fi
+	echo "Installing Debian packages:$$missing"
+	# The lab runs nginx on its own terms: Debian's service is started neither now nor at the next boot.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $$policy ]; then
+	  trap "rm -f $$policy" EXIT
+	  printf '#!/bin/sh\nexit 101\n' >$$policy
+	  chmod +x $$policy
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq </dev/null
+	apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 $$missing </dev/null >/dev/null
+	case "$$missing " in
+	*" nginx "*) update-rc.d nginx disable ;;
+	esac
+
+# Made anew rather than brought up to date, so that nothing stays behind that the files no longer name.
+$(VENV)/.complete: setup.cfg pyproject.toml requirements-dev.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+	  echo "make setup: hybrid-access needs Python 3.11 or newer, and python3 is $$(python3 --version)" >&2
+	  exit 1
+	}
+	echo "Making $(VENV)"
+	python3 -m venv --clear $(VENV)
+	pip="$(BIN)/python -m pip --disable-pip-version-check --no-input -qq"
+	$$pip install --only-binary :all: --requirement requirements-dev.txt
+	# --no-index: whatever setup.cfg asks for is pinned in requirements-dev.txt, or this fails.
+	$$pip install --no-index --no-build-isolation --editable '.[lab,diagnosis,dev]'
+	touch $@
+
+lint: setup  ## check style, format and types
+	@$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint  ## lint, then run all tests but the long ones (as root, or many are skipped)
+	@$(BIN)/pytest
+
+test-full: lint  ## the same with the long ones
+	@$(BIN)/pytest -m ''
+
+demo: setup  ## see an xDSL and an LTE access bonded on this machine (as root)
+	@$(BIN)/hybrid-lab demo
+
+clean:  ## remove whatever make and the tools left in the checkout
+	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
