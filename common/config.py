@@ -1,0 +1,490 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration: tables of options, one function that reads them, frozen dataclasses out.
+
+Nothing past this file handles strings, and nothing past it finds a configuration wrong. Every complaint names
+file, line, section and option, and all complaints about a file come at once. docs/configuration.md explains
+the options.
+"""
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from common import uci
+from common.uci import ConfigError as ConfigError
+from common.uci import ConfigErrors as ConfigErrors
+from common.uci import Section
+
+Network = IPv4Network | IPv6Network
+
+MAX_WORKERS = 64
+
+
+class Role(Enum):
+    """Which of the accesses a link is."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class Steering(Enum):
+    """When flows get a subflow over the secondary links, and what these carry."""
+
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkConfig:
+    """One access of the CPE; rates in bit/s, None where they are to be learned."""
+
+    name: str
+    device: str
+    role: Role
+    rate_down: int | None
+    rate_up: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BypassRule:
+    """Connections that are never bonded: those that match every criterion that is set (not empty, not None).
+
+    `name` is for display. A range is half-open as ranges are: range(443, 444) is port 443 alone. Ranges and
+    networks of one rule may overlap.
+    """
+
+    name: str
+    dports: tuple[range, ...]
+    dsts: tuple[Network, ...]
+    srcs: tuple[Network, ...]
+    dscp: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpeConfig:
+    """What hybrid-cpe does; see docs/configuration.md for each value.
+
+    `join_after` is in bytes. `workers` None is one for each core, at most MAX_WORKERS; `max_flows` None is as
+    many as the limit of open files allows. `queue`, `listen_port`, `table_base` and `rule_priority` are the
+    first of several in use.
+    """
+
+    lan: tuple[str, ...]
+    steering: Steering
+    join_after: int
+    workers: int | None
+    max_flows: int | None
+    queue: int
+    listen_port: int
+    table_base: int
+    rule_priority: int
+    links: tuple[LinkConfig, ...]
+    bypass: tuple[BypassRule, ...]
+
+    @property
+    def primary(self) -> LinkConfig:
+        """The one link whose role is primary."""
+        return next(link for link in self.links if link.role is Role.PRIMARY)
+
+    @property
+    def secondaries(self) -> tuple[LinkConfig, ...]:
+        """The other links, in the file's order; may be empty."""
+        return tuple(link for link in self.links if link.role is Role.SECONDARY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HagConfig:
+    """What hybrid-hag does; `workers` to `rule_priority` as in CpeConfig. Prefixes of a tuple may overlap."""
+
+    access: tuple[str, ...]
+    join_device: str
+    join_port: int
+    subscribers: tuple[Network, ...]
+    protect: tuple[Network, ...]
+    workers: int | None
+    max_flows: int | None
+    queue: int
+    listen_port: int
+    table_base: int
+    rule_priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A configuration file; None for a role whose section it does not have."""
+
+    cpe: CpeConfig | None
+    hag: HagConfig | None
+
+
+# Parsers of one value: str -> value, or ValueError whose text is the end of the sentence that the user reads.
+
+_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kmg]?)bit")
+_SIZE = re.compile(r"([0-9]{1,15})([kKM]?)")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_DECIMAL = re.compile(r"[0-9]{1,10}")
+
+_RATE_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+_SIZE_UNITS = {"": 1, "k": 1024, "K": 1024, "M": 1024**2}
+_DSCP_NAMES = (
+    {"be": 0, "ef": 46}
+    | {f"cs{n}": 8 * n for n in range(8)}
+    | {f"af{n}{drop}": 8 * n + 2 * drop for n in range(1, 5) for drop in range(1, 4)}
+)
+
+
+def device(text: str) -> str:
+    """A device name: what the kernel takes (dev_valid_name) less what means something else to nft or ip."""
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(f"'{text}' is not a device name (up to 15 letters, digits and _ . -)")
+    return text
+
+
+def prefix(text: str) -> Network:
+    """An IPv4 or IPv6 prefix, or an address for the prefix of that address alone."""
+    address, slash, length = text.partition("/")
+    try:
+        if "%" in text or (slash and not length.isdigit()):
+            raise ValueError
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"'{text}' is not an IPv4 or IPv6 prefix") from None
+    if network.network_address != ipaddress.ip_address(address):
+        raise ValueError(f"'{text}' has bits set after its length (did you mean '{network}'?)")
+    return network
+
+
+def ports(text: str) -> range:
+    """A port or two with a dash, both inclusive in the text: '5060-5061' is range(5060, 5062)."""
+    match = _PORTS.fullmatch(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= 65535:
+        raise ValueError(f"'{text}' is not a port or a range of ports such as 5060-5061")
+    return range(first, last + 1)
+
+
+def dscp(text: str) -> int:
+    """A code point 0..63 or its name: RFC 2474 (be, cs), RFC 2597 (af), RFC 3246 (ef)."""
+    value = _DSCP_NAMES.get(text.lower(), int(text) if _DECIMAL.fullmatch(text) else 64)
+    if value > 63:
+        raise ValueError(f"'{text}' is not a number from 0 to 63 or one of: be, ef, cs0 to cs7, af11 to af43")
+    return value
+
+
+def rate(text: str) -> int:
+    """Bits per second with a unit of tc(8), decimal: '1.5mbit' is 1500000."""
+    match = _RATE.fullmatch(text.lower())
+    value = int(Decimal(match[1]) * _RATE_UNITS[match[2]]) if match else 0
+    if value < 1:
+        raise ValueError(f"'{text}' is not a rate such as 500kbit, 20mbit or 1.5gbit")
+    return value
+
+
+def size(text: str) -> int:
+    """Bytes; k and M are 1024 and 1024 * 1024."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f"'{text}' is not a number of bytes such as 65536, 64k or 1M")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """The parser of whole numbers from `low` to `high`, both included."""
+
+    def parse_number(text: str) -> int:
+        if not (_DECIMAL.fullmatch(text) and low <= int(text) <= high):
+            raise ValueError(f"'{text}' is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse_number
+
+
+def worker_count(text: str) -> int | None:
+    """How many workers; None for 'auto'."""
+    if text == "auto":
+        return None
+    try:
+        return number(1, MAX_WORKERS)(text)
+    except ValueError as error:
+        raise ValueError(f"{error} or 'auto'") from None
+
+
+def choice(values: type[Enum]) -> Callable[[str], Enum]:
+    """The parser of the values of an enum."""
+
+    def parse_choice(text: str) -> Enum:
+        try:
+            return values(text)
+        except ValueError:
+            known = ", ".join(str(member.value) for member in values)
+            raise ValueError(f"'{text}' is not one of: {known}") from None
+
+    return parse_choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An option of a section.
+
+    `default` is written as in a file; None without `required` leaves the option unset. `many` makes it a
+    list, whose value is a tuple; one that is not required defaults to the empty tuple.
+    """
+
+    parse: Callable[[str], Any]
+    default: str | None = None
+    required: bool = False
+    many: bool = False
+
+    @property
+    def keyword(self) -> str:
+        return "list" if self.many else "option"
+
+
+def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]:
+    """The options that both roles have; the defaults differ so that one box can try both."""
+    return {
+        "workers": Entry(parse=worker_count, default=workers),
+        "max_flows": Entry(parse=number(1, 2**31 - 1)),
+        "queue": Entry(parse=number(0, 65535), default=first),
+        "listen_port": Entry(parse=number(1, 65535), default=first),
+        # Tables below 256 are the system's (rt_tables), rules from 32766 on are those of main and default.
+        "table_base": Entry(parse=number(256, 2**31 - 1), default=first),
+        "rule_priority": Entry(parse=number(1, 32000), default=rule_priority),
+    }
+
+
+SECTIONS: Mapping[str, Mapping[str, Entry]] = {
+    "cpe": {
+        "lan": Entry(parse=device, required=True, many=True),
+        "steering": Entry(parse=choice(Steering), default="always"),
+        "join_after": Entry(parse=size, default="65536"),
+        **_machinery(workers="1", first="4800", rule_priority="480"),
+    },
+    "link": {
+        "device": Entry(parse=device, required=True),
+        "role": Entry(parse=choice(Role), required=True),
+        "rate_down": Entry(parse=rate),
+        "rate_up": Entry(parse=rate),
+    },
+    "bypass": {
+        "dport": Entry(parse=ports, many=True),
+        "dst": Entry(parse=prefix, many=True),
+        "src": Entry(parse=prefix, many=True),
+        "dscp": Entry(parse=dscp),
+    },
+    "hag": {
+        "access": Entry(parse=device, required=True, many=True),
+        "join_device": Entry(parse=device, required=True),
+        "join_port": Entry(parse=number(1, 65535), default="9001"),
+        "subscriber": Entry(parse=prefix, required=True, many=True),
+        "protect": Entry(parse=prefix, many=True),
+        **_machinery(workers="auto", first="4900", rule_priority="490"),
+    },
+}
+"""Every section type, and for each the options it may have."""
+
+
+class _Report:
+    """Collects what is wrong with a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.errors: list[ConfigError] = []
+
+    def add(self, section: Section, reason: str, *, option: str | None = None, line: int | None = None) -> None:
+        """Without `line` the error is at the first line of the option, or of the section if that has none."""
+        if line is None:
+            given = (one.line for one in (*section.options, *section.lists) if one.name == option)
+            line = next(given, section.line)
+        self.errors.append(ConfigError(self.file, line, reason, section.title, option))
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a configuration file; raises ConfigErrors with everything that is wrong in it."""
+    file = str(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        raise ConfigErrors([ConfigError(file, 0, reason)]) from error
+    return parse(uci.decode(data, file), file)
+
+
+def parse(text: str, file: str) -> Config:
+    """As load() for text at hand; `file` only names it in errors."""
+    sections = uci.parse(text, file)
+    report = _Report(file)
+    _check_types(sections, report)
+    _check_names(sections, report)
+    config = Config(cpe=_read_cpe(sections, report), hag=_read_hag(sections, report))
+    if report.errors:
+        raise ConfigErrors(report.errors)
+    return config
+
+
+def read_options(section: Section, table: Mapping[str, Entry], report: _Report) -> dict[str, Any] | None:
+    """The value of every option in the table; None if the report has got an error about this section."""
+    before = len(report.errors)
+    _check_known(section, table, report)
+    values = {name: _read_option(section, name, entry, report) for name, entry in table.items()}
+    return values if len(report.errors) == before else None
+
+
+def _check_known(section: Section, table: Mapping[str, Entry], report: _Report) -> None:
+    for keyword, options in (("option", section.options), ("list", section.lists)):
+        for option in options:
+            entry = table.get(option.name)
+            if entry is None:
+                reason = "unknown option" + _did_you_mean(option.name, table)
+            elif entry.keyword != keyword:
+                reason = f"write it as: {entry.keyword} {option.name} '{option.value}'"
+            else:
+                continue
+            report.add(section, reason, option=option.name, line=option.line)
+
+
+def _read_option(section: Section, name: str, entry: Entry, report: _Report) -> Any:
+    """One option's value; what it returns after reporting an error does not matter."""
+    if all(option.name != name for option in (*section.options, *section.lists)):
+        if entry.required:
+            report.add(section, f"{entry.keyword} '{name}' is missing")
+        elif entry.default is not None:
+            return entry.parse(entry.default)
+        return () if entry.many else None
+    values: dict[Any, None] = {}
+    for option in section.lists if entry.many else section.options:
+        if option.name != name:
+            continue
+        try:
+            value = entry.parse(option.value)
+            if value in values:
+                raise ValueError(f"'{option.value}' is listed twice")
+            values[value] = None
+        except ValueError as error:
+            report.add(section, str(error), option=name, line=option.line)
+    return tuple(values) if entry.many else next(iter(values), None)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _check_types(sections: Iterable[Section], report: _Report) -> None:
+    """Section types must be known; at most one section for each role; links and bypasses belong to a CPE."""
+    roles: dict[str, int] = {}
+    types = {section.type for section in sections}
+    for section in sections:
+        if section.type not in SECTIONS:
+            report.add(section, "unknown section type" + _did_you_mean(section.type, SECTIONS))
+        elif section.type in ("link", "bypass"):
+            if "cpe" not in types:
+                report.add(section, "there is no 'config cpe' section that it could belong to")
+        elif roles.setdefault(section.type, section.line) != section.line:
+            report.add(section, f"only one '{section.type}' section is allowed, see line {roles[section.type]}")
+
+
+def _check_names(sections: Iterable[Section], report: _Report) -> None:
+    """A name is unique in a file across all types: libuci merges or refuses sections that share one."""
+    lines: dict[str, int] = {}
+    for section in sections:
+        if section.name and lines.setdefault(section.name, section.line) != section.line:
+            report.add(section, f"the name '{section.name}' is already used at line {lines[section.name]}")
+
+
+def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
+    link_sections = [section for section in sections if section.type == "link"]
+    links = [_read_link(section, report) for section in link_sections]
+    bypass = [_read_bypass(section, report) for section in sections if section.type == "bypass"]
+    section = next((section for section in sections if section.type == "cpe"), None)
+    if section is None:
+        return None
+    values = read_options(section, SECTIONS["cpe"], report)
+    good = [(at, link) for at, link in zip(link_sections, links, strict=True) if link]
+    _check_devices(section, good, report)
+    _check_primary(section, good, report, complete=None not in links)
+    if values is None:
+        return None
+    _check_runs(section, values, report)
+    return CpeConfig(links=tuple(filter(None, links)), bypass=tuple(filter(None, bypass)), **values)
+
+
+def _read_link(section: Section, report: _Report) -> LinkConfig | None:
+    if section.name is None:
+        report.add(section, "a link needs a name: config link 'NAME'")
+    values = read_options(section, SECTIONS["link"], report)
+    return LinkConfig(name=section.name, **values) if section.name and values else None
+
+
+def _read_bypass(section: Section, report: _Report) -> BypassRule | None:
+    table = SECTIONS["bypass"]
+    values = read_options(section, table, report)
+    if values is None:
+        return None
+    if not (section.options or section.lists):
+        report.add(section, f"needs at least one of: {', '.join(table)}")
+    if values["dst"] and values["src"] and _versions(values["dst"]).isdisjoint(_versions(values["src"])):
+        report.add(section, "matches nothing: 'src' and 'dst' have no IP version in common")
+    return BypassRule(
+        name=section.title,
+        dports=values["dport"],
+        dsts=values["dst"],
+        srcs=values["src"],
+        dscp=values["dscp"],
+    )
+
+
+def _versions(networks: Iterable[Network]) -> set[int]:
+    return {network.version for network in networks}
+
+
+def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: _Report) -> None:
+    """A device is one link or a LAN, never two of these: its traffic would be told apart by nothing."""
+    users = {option.value: option.line for option in cpe.lists if option.name == "lan"}
+    for section, link in links:
+        line = users.setdefault(link.device, section.line)
+        if line != section.line:
+            report.add(section, f"'{link.device}' is already used at line {line}", option="device")
+
+
+def _check_primary(
+    cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: _Report, *, complete: bool
+) -> None:
+    """Exactly one link is primary. Without `complete`, a link that could not be read may have been it."""
+    primaries = [section for section, link in links if link.role is Role.PRIMARY]
+    if not primaries and complete:
+        report.add(cpe, "there is no link with role 'primary'")
+    for section in primaries[1:]:
+        report.add(section, f"{primaries[0].title} is already the primary link", option="role")
+
+
+def _read_hag(sections: Iterable[Section], report: _Report) -> HagConfig | None:
+    section = next((section for section in sections if section.type == "hag"), None)
+    values = read_options(section, SECTIONS["hag"], report) if section else None
+    if section is None or values is None:
+        return None
+    _check_runs(section, values, report)
+    if values["join_port"] in _run(values, "listen_port"):
+        reason = f"{values['join_port']} is also a worker's, which count up from listen_port"
+        report.add(section, reason, option="join_port")
+    return HagConfig(subscribers=values.pop("subscriber"), **values)
+
+
+def _run(values: Mapping[str, Any], option: str) -> range:
+    """The numbers that the workers take from `option` on; 'auto' may become as many as MAX_WORKERS."""
+    first = values[option]
+    return range(first, first + (values["workers"] or MAX_WORKERS))
+
+
+def _check_runs(section: Section, values: Mapping[str, Any], report: _Report) -> None:
+    for option in ("queue", "listen_port"):
+        run = _run(values, option)
+        if run[-1] > 65535:
+            report.add(section, f"{run[0]} leaves no room for {len(run)} workers below 65536", option=option)
