@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The event loop of every process here: epoll, timers, signals. It is the only reader of the clock.
+
+Why not asyncio: a relayed connection lives on two file descriptors and a handful of wake-ups, and a
+plain table of callbacks costs a third of what transports and futures cost for each of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
+RDHUP = select.EPOLLRDHUP
+HUP = select.EPOLLHUP
+ERR = select.EPOLLERR
+EDGE = select.EPOLLET
+
+Handler = Callable[[int], None]
+Callback = Callable[[], None]
+
+
+class Timer:
+    """A call that is due at ``when`` (seconds, monotonic); ``cancel()`` forgets it."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callback) -> None:
+        self.when = when
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Loop:
+    """Calls a handler with its epoll events, timers when due, and signal handlers outside signal context."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._soon: deque[Callback] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._signals: dict[int, Callback] = {}
+        self._wakeup: socket.socket | None = None
+        self._running = True
+        self.failure: str | None = None
+
+    @staticmethod
+    def now() -> float:
+        return time.monotonic()
+
+    def add(self, fd: int, events: int, handler: Handler) -> None:
+        """Watches ``fd``; a descriptor is watched once, and must be removed before it is closed."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def replace(self, fd: int, handler: Handler) -> None:
+        """Another handler for a descriptor that is watched already."""
+        self._handlers[fd] = handler
+
+    def remove(self, fd: int) -> None:
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def forget(self, fd: int) -> None:
+        """Like remove() for a descriptor that the caller closes at once: closing its last copy leaves epoll too."""
+        self._handlers.pop(fd, None)
+
+    def call_soon(self, callback: Callback) -> None:
+        """Calls back after the events at hand: how long work gives way to other descriptors."""
+        self._soon.append(callback)
+
+    def call_at(self, when: float, callback: Callback) -> Timer:
+        timer = Timer(when, callback)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def call_later(self, seconds: float, callback: Callback) -> Timer:
+        return self.call_at(self.now() + seconds, callback)
+
+    def on_signal(self, number: int, callback: Callback) -> None:
+        """Calls back from the loop, between events, after ``number`` was delivered to the process."""
+        if self._wakeup is None:
+            reader, writer = socket.socketpair()
+            reader.setblocking(False)
+            writer.setblocking(False)
+            self._wakeup = reader
+            self._wakeup_writer = writer
+            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            self.add(reader.fileno(), IN, self._deliver_signals)
+        self._signals[number] = callback
+        signal.signal(number, lambda *_: None)
+
+    def stop(self, failure: str | None = None) -> None:
+        """Ends run() after the events at hand; before run(), it does not begin. ``failure`` says why, if it was one."""
+        self._running = False
+        self.failure = self.failure or failure
+
+    def run(self) -> None:
+        poll = self._epoll.poll
+        handlers = self._handlers
+        while self._running:
+            # A handler may remove the descriptor of an event that is still in this list: hence get().
+            for fd, events in poll(self._patience(), 256):
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(events)
+            for _ in range(len(self._soon)):
+                self._soon.popleft()()
+            if self._timers:
+                self._run_timers()
+
+    def close(self) -> None:
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+            self._wakeup.close()
+            self._wakeup_writer.close()
+        self._epoll.close()
+
+    def _patience(self) -> float:
+        if self._soon:
+            return 0
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return -1
+        return max(0.0, self._timers[0][0] - self.now())
+
+    def _run_timers(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            callback = heapq.heappop(self._timers)[2].callback
+            if callback is not None:
+                callback()
+
+    def _deliver_signals(self, _events: int) -> None:
+        assert self._wakeup is not None
+        for number in os.read(self._wakeup.fileno(), 64):
+            callback = self._signals.get(number)
+            if callback is not None:
+                callback()

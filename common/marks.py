@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packet marks: how a packet's fate travels between nftables, the queue and policy routing.
+
+We use the top byte and leave the other 24 bits to whoever else marks packets on the box (mwan3, SQM, ...).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.flow import Refusal
+
+MASK: Final = 0xFF000000
+
+GATE: Final = 0x48000000  # a SYN that the queue rule takes
+DELIVER: Final = 0x49000000  # belongs to a socket of ours: the routing rule sends it to this host
+_REFUSE: Final = 0x4A000000
+_LINK: Final = 0x50000000  # server legs of the CPE: the link that carries the first subflow
+_RELEASE: Final = 0x60000000  # a SYN for the listener of a worker
+
+MAX_LINKS: Final = 16
+MAX_WORKERS: Final = 64
+
+# SILENCE has no mark: such a SYN is dropped where it waits.
+REFUSE: Final[dict[Refusal, int]] = {
+    Refusal.RESET: _REFUSE,
+    Refusal.HOST_UNREACHABLE: _REFUSE + 0x01000000,
+    Refusal.NO_ROUTE: _REFUSE + 0x02000000,
+    Refusal.PROHIBITED: _REFUSE + 0x03000000,
+}
+
+
+def release(worker: int) -> int:
+    """The mark of SYNs for the listener of ``worker`` (0 ... MAX_WORKERS - 1)."""
+    return _RELEASE + (worker << 24)
+
+
+def link(index: int) -> int:
+    """The mark of packets that leave by the link with this place in the configuration (0 ... MAX_LINKS - 1)."""
+    return _LINK + (index << 24)
+
+
+def combine(packet: int, ours: int) -> int:
+    """``ours`` in the byte that is ours, the rest as the packet has it."""
+    return packet & ~MASK | ours
