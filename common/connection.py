@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One relayed connection: the flow's state machine with its two sockets and its held SYN."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common import marks, mptcp
+from common.flow import LIFETIME, Action, Event, Refusal, State, refusal, step
+from common.loop import EDGE, IN, OUT, RDHUP
+from common.nfqueue import ACCEPT, DROP, QueuedPacket
+from common.relay import Relay
+
+if TYPE_CHECKING:
+    from common.gate import Gate
+
+Key = tuple[str, int, str, int]  # client address and port, server address and port
+
+_WATCH = IN | OUT | RDHUP | EDGE
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What it takes to decide on a packet later: its number in the queue and its mark."""
+
+    id: int
+    mark: int
+
+
+class Connection:
+    """From the SYN in the queue to the last byte. The gate owns it and hears of its end through ``Gate.forget``."""
+
+    __slots__ = (
+        "_copy",
+        "_error",
+        "_gate",
+        "_relay",
+        "_server",
+        "_syn",
+        "deadline",
+        "grown",
+        "key",
+        "started",
+        "state",
+        "token",
+    )
+
+    def __init__(self, gate: Gate, key: Key, syn: QueuedPacket, server: socket.socket, now: float) -> None:
+        self._gate = gate
+        self.key = key
+        self.state = State.HELD
+        self.started = now
+        self.deadline = now + LIFETIME[State.HELD]
+        self.token: int | None = None  # of the Multipath TCP leg; None while unknown and for plain TCP
+        self.grown = False
+        self._syn: Held | None = Held(syn.id, syn.mark)
+        self._copy: Held | None = None
+        self._server = server
+        self._relay: Relay | None = None
+        self._error = 0
+        gate.loop.add(server.fileno(), _WATCH, self._on_connecting)
+
+    def handle(self, event: Event) -> None:
+        self.state, actions = step(self.state, event)
+        for action in actions:
+            _PERFORM[action](self)
+
+    def syn_again(self, packet: QueuedPacket, now: float) -> None:
+        self._copy = Held(packet.id, packet.mark)
+        if self.state is State.HELD:
+            self.deadline = now + LIFETIME[State.HELD]
+        self.handle(Event.SYN_COPY)
+
+    def accepted(self, client: socket.socket) -> None:
+        """The listener has the client leg."""
+        if self.token is None:
+            self.token = mptcp.token(client)
+        self._relay = Relay(self._gate.loop, client, self._server, self._gate.pipes, self._report)
+        self.handle(Event.ACCEPTED)
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """For people and programs that look in. ``kept`` is what this process holds of each direction, in bytes."""
+        client, cport, server, sport = self.key
+        relay = self._relay
+        return {
+            "client": client,
+            "client_port": cport,
+            "server": server,
+            "server_port": sport,
+            "state": self.state.value,
+            "age": round(now - self.started, 3),
+            "up_bytes": relay.up.moved if relay else 0,
+            "down_bytes": relay.down.moved if relay else 0,
+            "up_kept": relay.up.kept if relay else 0,
+            "down_kept": relay.down.kept if relay else 0,
+            "token": self.token,
+            "subflows": self._subflows(),
+        }
+
+    def _subflows(self) -> int:
+        if self._relay is not None and self._relay.client.fileno() >= 0:
+            return mptcp.subflows(self._relay.client) or mptcp.subflows(self._server)
+        return mptcp.subflows(self._server)
+
+    def _on_connecting(self, _events: int) -> None:
+        if self.state is not State.HELD:
+            return  # what happens to the server leg before the client leg is there, the relay finds out
+        self._error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if self._error:
+            self.handle(Event.CONNECT_FAILED)
+            return
+        self.token = mptcp.token(self._server)
+        self.handle(Event.CONNECTED)
+
+    def _on_server(self, events: int) -> None:
+        assert self._relay is not None
+        self._relay.on_server(events)
+        self._watch_growth()
+
+    def _on_client(self, events: int) -> None:
+        assert self._relay is not None
+        self._relay.on_client(events)
+        self._watch_growth()
+
+    def _watch_growth(self) -> None:
+        assert self._relay is not None
+        if not self.grown and self._relay.moved >= self._gate.join_after and self.state is not State.CLOSED:
+            self.grown = True
+            if self.token is not None:
+                self._gate.report_growth(self.token)
+
+    def _report(self, event: Event) -> None:
+        self.handle(event)
+
+    # What the state machine asks for
+
+    def _decide(self, packet: Held, verdict: int, ours: int = 0) -> None:
+        self._gate.queue.verdict(packet.id, verdict, marks.combine(packet.mark, ours))
+
+    def _drop_copy(self) -> None:
+        assert self._copy is not None
+        self._decide(self._copy, DROP)
+
+    def _copy_to_listener(self) -> None:
+        assert self._copy is not None
+        self._decide(self._copy, ACCEPT, self._gate.release_mark)
+
+    def _release_syn(self) -> None:
+        assert self._syn is not None
+        self._decide(self._syn, ACCEPT, self._gate.release_mark)
+        self._syn = None
+        self.deadline = self._gate.loop.now() + LIFETIME[State.RELEASED]
+
+    def _refuse_syn(self) -> None:
+        assert self._syn is not None
+        answer = refusal(self._error)
+        self._gate.count(f"refused: {answer.value}")
+        if answer is Refusal.SILENCE:
+            self._decide(self._syn, DROP)
+        else:
+            self._decide(self._syn, ACCEPT, marks.REFUSE[answer])
+        self._syn = None
+
+    def _drop_syn(self) -> None:
+        assert self._syn is not None
+        self._gate.count("refused: no answer")
+        self._decide(self._syn, DROP)
+        self._syn = None
+
+    def _start_relay(self) -> None:
+        relay = self._relay
+        assert relay is not None
+        self._gate.opened(self)
+        loop = self._gate.loop
+        loop.replace(relay.server.fileno(), self._on_server)
+        loop.add(relay.client.fileno(), _WATCH, self._on_client)
+        relay.start()
+        self._watch_growth()
+
+    def _end_client(self) -> None:
+        assert self._relay is not None
+        _end(self._relay.client)
+
+    def _end_server(self) -> None:
+        assert self._relay is not None
+        _end(self._relay.server)
+
+    def _close(self) -> None:
+        assert self._relay is not None
+        self._relay.close()
+        self._gate.forget(self)
+
+    def _reset(self) -> None:
+        if self._relay is not None:
+            self._gate.count("reset")
+            self._relay.reset()
+        else:
+            self._gate.loop.forget(self._server.fileno())
+            self._server.close()
+        self._gate.forget(self)
+
+
+def _end(leg: socket.socket) -> None:
+    # ENOTCONN: the peer has reset this leg already; its event is on the way and will say so.
+    with contextlib.suppress(OSError):
+        leg.shutdown(socket.SHUT_WR)
+
+
+_PERFORM: dict[Action, Callable[[Connection], None]] = {
+    Action.DROP_COPY: Connection._drop_copy,
+    Action.COPY_TO_LISTENER: Connection._copy_to_listener,
+    Action.RELEASE_SYN: Connection._release_syn,
+    Action.REFUSE_SYN: Connection._refuse_syn,
+    Action.DROP_SYN: Connection._drop_syn,
+    Action.RELAY: Connection._start_relay,
+    Action.END_CLIENT: Connection._end_client,
+    Action.END_SERVER: Connection._end_server,
+    Action.CLOSE: Connection._close,
+    Action.RESET: Connection._reset,
+}

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where connections begin: SYNs from the queue are passed on or held, released ones are accepted and relayed."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from common import marks, packet, transparent
+from common.connection import Connection, Key
+from common.flow import Event, FlowError, State
+from common.log import log
+from common.loop import IN, Loop
+from common.nfqueue import ACCEPT, Queue, QueuedPacket
+from common.packet import PacketError, Segment
+from common.relay import PipePool
+from common.transparent import Address
+
+_SWEEP = 1.0  # seconds between looks for flows whose time is over
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a new SYN. ``passed`` says why it is not bonded; None if it is."""
+
+    passed: str | None = None
+
+
+BOND = Decision()
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What CPE and HAG do differently at the gate."""
+
+    client_protocol: int  # of the listener
+    server_protocol: int
+    decide: Callable[[Segment], Decision]
+    source: Callable[[Segment], Address]  # where the server leg comes from
+    server_mark: int  # of the server leg's packets, 0 for none
+    strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
+    join_after: int  # bytes after which control hears of a connection
+
+
+class Gate:
+    """One worker's queue, listeners and connections."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        role: Role,
+        queue: Queue,
+        listeners: Sequence[socket.socket],
+        release_mark: int,
+        max_flows: int,
+        report_growth: Callable[[int], None],
+    ) -> None:
+        self.loop = loop
+        self.queue = queue
+        self.pipes = PipePool()
+        self.release_mark = release_mark
+        self.join_after = role.join_after
+        self.report_growth = report_growth
+        self.counters: Counter[str] = Counter()
+        self.connections: dict[Key, Connection] = {}
+        self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
+        self._role = role
+        self._listeners = listeners
+        self._max_flows = max_flows
+        loop.add(queue.fileno(), IN, self._on_queue)
+        for listener in listeners:
+            loop.add(listener.fileno(), IN, partial(self._on_listener, listener))
+
+    def close(self) -> None:
+        """Takes no more connections; those that are open stay."""
+        if not self._listeners:
+            return
+        self.loop.remove(self.queue.fileno())
+        self.queue.close()
+        for listener in self._listeners:
+            self.loop.remove(listener.fileno())
+            listener.close()
+        self._listeners = ()
+
+    def describe(self) -> list[dict[str, Any]]:
+        now = self.loop.now()
+        return [connection.describe(now) for connection in self.connections.values()]
+
+    def count(self, what: str) -> None:
+        self.counters[what] += 1
+
+    # What connections tell
+
+    def opened(self, connection: Connection) -> None:
+        self._opening.pop(connection.key, None)
+        self.counters["opened: plain TCP" if connection.token is None else "opened: bonded"] += 1
+
+    def forget(self, connection: Connection) -> None:
+        self._opening.pop(connection.key, None)
+        self.connections.pop(connection.key, None)
+
+    # The queue
+
+    def _on_queue(self, _events: int) -> None:
+        for queued in self.queue.packets():
+            self._on_packet(queued)
+
+    def _on_packet(self, queued: QueuedPacket) -> None:
+        try:
+            syn = packet.parse(queued.payload)
+        except PacketError:
+            self._pass(queued, None, "unreadable packet")
+            return
+        key = (syn.source, syn.sport, syn.destination, syn.dport)
+        connection = self.connections.get(key)
+        if connection is not None:
+            connection.syn_again(queued, self.loop.now())
+            return
+        reason = self._role.decide(syn).passed
+        if reason is None and len(self.connections) >= self._max_flows:
+            reason = "table full"
+        if reason is None:
+            reason = self._hold(queued, syn, key)
+        if reason is not None:
+            self._pass(queued, syn, reason)
+
+    def _hold(self, queued: QueuedPacket, syn: Segment, key: Key) -> str | None:
+        """Holds the SYN and tries the server; says why if that cannot even be tried."""
+        try:
+            server = transparent.server_leg(
+                syn.family,
+                self._role.server_protocol,
+                self._role.source(syn),
+                (syn.destination, syn.dport),
+                self._role.server_mark,
+            )
+        except OSError as error:
+            return f"cannot connect: {error.strerror}"
+        connection = Connection(self, key, queued, server, self.loop.now())
+        self.connections[key] = connection
+        if not self._opening:
+            self.loop.call_later(_SWEEP, self._sweep)
+        self._opening[key] = connection
+        return None
+
+    def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str) -> None:
+        self.counters[f"passed: {reason}"] += 1
+        payload = None
+        if syn is not None and self._role.strips and syn.mp_capable is not None:
+            payload = packet.strip_mp_capable(queued.payload)
+        self.queue.verdict(queued.id, ACCEPT, marks.combine(queued.mark, 0), payload)
+
+    # The listeners
+
+    def _on_listener(self, listener: socket.socket, _events: int) -> None:
+        while True:
+            try:
+                client, peer = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # ECONNABORTED, or no descriptor left: the client's connection waits or is gone, ours goes on.
+                log.warning("accept: %s", error.strerror)
+                return
+            self._on_client_leg(client, peer[:2])
+
+    def _on_client_leg(self, client: socket.socket, peer: Address) -> None:
+        client.setblocking(False)
+        try:
+            wanted: Address = client.getsockname()[:2]
+        except OSError:
+            client.close()
+            return
+        connection = self.connections.get(peer + wanted)
+        if connection is None or connection.state is not State.RELEASED:
+            self.counters["reset: nobody waits for it"] += 1
+            client.close()
+            return
+        connection.accepted(client)
+
+    def _sweep(self) -> None:
+        now = self.loop.now()
+        for connection in [late for late in self._opening.values() if late.deadline <= now]:
+            try:
+                connection.handle(Event.EXPIRED)
+            except FlowError:
+                log.exception("flow %s", connection.key)
+        if self._opening:
+            self.loop.call_later(_SWEEP, self._sweep)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sockets with other hosts' addresses: the listener that TPROXY feeds, and the server leg.
+
+Every leg starts with SO_LINGER {1, 0}: should the process die, the kernel closes its sockets, and a linger time
+of 0 makes that an RST (tcp_close() in net/ipv4/tcp.c). Without it an idle connection of a killed relay would
+end with a clean FIN, and its peer take half a file for the whole. A normal end takes the option back first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from typing import Final
+
+TCP: Final = socket.IPPROTO_TCP
+MPTCP: Final = 262  # IPPROTO_MPTCP, include/uapi/linux/in.h
+
+_IP_TRANSPARENT: Final = 19
+_IPV6_TRANSPARENT: Final = 75
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+_TCP_NOTSENT_LOWAT: Final = 25
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_LINGER_OFF: Final = struct.pack("ii", 0, 0)
+
+# Bytes that may wait unsent in a leg's socket. Without a bound a relay takes from a fast sender as much as its
+# buffers hold (measured: 40 MB for a 15 Mbit/s upload) and every new connection queues behind it.
+UNSENT: Final = 256 * 1024
+
+_LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+Address = tuple[str, int]
+
+
+def listener(family: int, port: int, protocol: int) -> socket.socket:
+    """A listener for connections that TPROXY sends to the loopback address and ``port``; nobody else can reach it.
+
+    What is set here, each accepted socket inherits. Raises OSError (EADDRINUSE, EPERM, EPROTONOSUPPORT).
+    """
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a listener of its own
+        _prepare(sock, family)
+        sock.bind((_LOOPBACK[socket.AddressFamily(family)], port))
+        sock.listen(4096)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def server_leg(family: int, protocol: int, source: Address, destination: Address, mark: int) -> socket.socket:
+    """A socket connecting from ``source``, anybody's address, to ``destination``; the kernel chooses for port 0.
+
+    Raises OSError if the connection cannot even be tried: EADDRNOTAVAIL (the address pair is in use or was a
+    moment ago), EMFILE, ENETUNREACH, ...
+    """
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
+    try:
+        _prepare(sock, family)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        if source[1]:
+            # The same client port may lead to several servers.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            # The port is chosen at connect(), where the whole address pair must be unique, not the port alone.
+            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind(source)
+        error = sock.connect_ex(destination)
+        if error not in (0, errno.EINPROGRESS):
+            raise OSError(error, "connect")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def close_in_order(sock: socket.socket) -> None:
+    """Closes a leg that has ended both ways; what it still has to send, the kernel goes on sending."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+    sock.close()
+
+
+def _prepare(sock: socket.socket, family: int) -> None:
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Whoever sends has decided on its segments; held back a second time they only arrive later.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
