@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The control socket: where hybridctl asks, one JSON object a line each way.
+
+A request is {"command": NAME}; the answer {"ok": true, "result": ...} or {"ok": false, "error": TEXT}.
+Only the owner of the socket file, root, may connect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from common.channel import Channel, Message
+from common.loop import IN, Loop
+from common.system import SystemLacks
+
+_CLIENTS: Final = 32
+_LONGEST_REQUEST: Final = 4096
+
+Reply = Callable[[Any], None]
+Command = Callable[[Reply], None]
+
+
+class ControlSocket:
+    """Answers each command by the function that the daemon gives for it, which may reply at once or later."""
+
+    def __init__(self, loop: Loop, path: Path, commands: Mapping[str, Command]) -> None:
+        """Raises SystemLacks if the socket cannot be made."""
+        self._loop = loop
+        self._path = path
+        self._commands = commands
+        self._clients: set[Channel] = set()
+        path.unlink(missing_ok=True)  # a crashed daemon's; that none is alive, the lock has told
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        former = os.umask(0o177)
+        try:
+            self._socket.bind(str(path))
+            self._socket.listen(_CLIENTS)
+        except OSError as error:
+            self._socket.close()
+            raise SystemLacks(f"cannot make the control socket {path}: {error.strerror}") from None
+        finally:
+            os.umask(former)
+        loop.add(self._socket.fileno(), IN, self._on_client)
+
+    def close(self) -> None:
+        self._loop.remove(self._socket.fileno())
+        self._socket.close()
+        for client in list(self._clients):
+            client.close()
+        self._path.unlink(missing_ok=True)
+
+    def _on_client(self, _events: int) -> None:
+        with contextlib.suppress(OSError):
+            sock, _ = self._socket.accept()
+            if len(self._clients) >= _CLIENTS:
+                sock.close()
+                return
+            client = Channel(
+                self._loop,
+                sock,
+                lambda message: self._on_request(client, message),
+                lambda: self._clients.discard(client),
+                longest=_LONGEST_REQUEST,
+            )
+            self._clients.add(client)
+
+    def _on_request(self, client: Channel, request: Message) -> None:
+        name = request.get("command")
+        command = self._commands.get(name) if isinstance(name, str) else None
+        if command is None:
+            client.send({"ok": False, "error": f"unknown command; there are: {', '.join(sorted(self._commands))}"})
+            return
+        command(lambda result: client.send({"ok": True, "result": result}))

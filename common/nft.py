@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The box's nftables table, and the one rule that nftables itself may not know: the queue.
+
+The text of the table is in nftables/*.nft; here it is given its values, checked, loaded whole and taken out again.
+Where the kernel has no nft ``queue`` expression (CONFIG_NFT_QUEUE), iptables' NFQUEUE takes what the table marked.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from common import marks
+from common.log import log
+from common.system import SystemLacks, require_program
+
+_TABLE: Final = "inet hybrid_access"
+_COMMENT: Final = "hybrid-access"
+
+
+def rules_directory() -> Path:
+    """Where the .nft files are: beside the packages in a checkout, under share/ when installed."""
+    here = Path(__file__).resolve().parent.parent / "nftables"
+    return (
+        here if (here / "deliver.nft").is_file() else Path(sysconfig.get_path("data")) / "share/hybrid-access/nftables"
+    )
+
+
+def names(elements: Iterable[str]) -> str:
+    """A set of device names, for a variable."""
+    return "{ " + ", ".join(f'"{element}"' for element in elements) + " }"
+
+
+def release_map(port: int, workers: int) -> str:
+    """The listener port of each worker's released SYNs, for $release."""
+    return "{ " + ", ".join(f"{marks.release(n):#x} : {port + n}" for n in range(workers)) + " }"
+
+
+def load(file: str, variables: Mapping[str, str]) -> None:
+    """Loads a table in one transaction, in place of what is left of an earlier one. Raises SystemLacks."""
+    directory = rules_directory()
+    command = [require_program("nft", "nftables"), "-I", str(directory)]
+    for name, value in variables.items():
+        command += ["-D", f"{name}={value}"]
+    done = _run([*command, "-f", str(directory / file)])
+    if done.returncode:
+        raise SystemLacks(f"nftables does not take {file}: {_first_error(done.stderr)}")
+
+
+def unload() -> None:
+    """Takes the table out; fine if it is not there."""
+    _run([require_program("nft", "nftables"), "delete", "table", *_TABLE.split()])
+
+
+def add_queue_rule(first: int, count: int) -> Callable[[], None]:
+    """Sends marked SYNs to the queues ``first`` ... ``first + count - 1``; returns the undo. Raises SystemLacks."""
+    queues = str(first) if count == 1 else f"{first}-{first + count - 1}"
+    options = "bypass" if count == 1 else "fanout,bypass"
+    match = f"meta mark & {marks.MASK:#x} == {marks.GATE:#x}"
+    nft = require_program("nft", "nftables")
+    done = _run(
+        [
+            nft,
+            "add",
+            "rule",
+            *_TABLE.split(),
+            "hold",
+            *match.split(),
+            *f"queue flags {options} to {queues}".split(),
+        ]
+    )
+    if done.returncode == 0:
+        log.info("SYNs wait in nft's own queue %s", queues)
+        return lambda: None  # goes with the table
+    log.info("the kernel has no nft queue (CONFIG_NFT_QUEUE): SYNs wait in iptables' NFQUEUE %s", queues)
+    _add_iptables_rules(first, count)
+    return remove_iptables_rules
+
+
+def remove_iptables_rules() -> None:
+    """Takes out every rule of ours, also those of a daemon that crashed."""
+    for iptables in ("iptables", "ip6tables"):
+        try:
+            program = require_program(iptables, "iptables")
+        except SystemLacks:
+            continue
+        for line in _run([program, "-w", "-t", "mangle", "-S", "PREROUTING"]).stdout.splitlines():
+            words = line.split()
+            if _COMMENT in words and words[0] == "-A":
+                _run([program, "-w", "-t", "mangle", "-D", *words[1:]])
+
+
+def _add_iptables_rules(first: int, count: int) -> None:
+    queues = ["--queue-num", str(first)] if count == 1 else ["--queue-balance", f"{first}:{first + count - 1}"]
+    for iptables in ("iptables", "ip6tables"):
+        program = require_program(iptables, "iptables")
+        rule = ["PREROUTING", "-m", "mark", "--mark", f"{marks.GATE:#x}/{marks.MASK:#x}"]
+        rule += ["-m", "comment", "--comment", _COMMENT, "-j", "NFQUEUE", *queues, "--queue-bypass"]
+        done = _run([program, "-w", "-t", "mangle", "-A", *rule])
+        if done.returncode:
+            remove_iptables_rules()
+            raise SystemLacks(f"the kernel has no netfilter queue for us: {_first_error(done.stderr)}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def _first_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "rror" in line), lines[0] if lines else "no reason given")

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's Multipath TCP path manager: its events, subflows on demand, announced addresses.
+
+Generic netlink family mptcp_pm (Documentation/netlink/specs/mptcp_pm.yaml, net/mptcp/pm_netlink.c, pm_userspace.c).
+pyroute2 encodes and decodes the messages; the sockets are our own, because events must wake the loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nla
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.generic import GenericNetlinkSocket
+
+from common.path_events import (
+    Announced,
+    Closed,
+    Created,
+    Endpoint,
+    Established,
+    JoinFailed,
+    PathEvent,
+    SubflowClosed,
+    SubflowEstablished,
+)
+from common.system import SystemLacks
+
+_FAMILY: Final = "mptcp_pm"
+_EVENT_GROUP: Final = "mptcp_pm_events"
+_NETLINK_GENERIC: Final = 16
+_SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_NLMSG_ERROR: Final = 2
+_NLA_F_NESTED: Final = 0x8000
+
+_ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SUBFLOW_CREATE = 1, 2, 3, 5, 6, 10
+_FLAG_SIGNAL: Final = 1
+
+_CREATED, _ESTABLISHED, _CLOSED, _ANNOUNCED, _SUB_ESTABLISHED, _SUB_CLOSED = 1, 2, 3, 6, 10, 11
+
+
+class _event(genlmsg):  # type: ignore[misc]
+    """enum mptcp_event_attr: the same family as the commands, another attribute table."""
+
+    nla_map = (
+        ("MPTCP_ATTR_UNSPEC", "none"),
+        ("MPTCP_ATTR_TOKEN", "uint32"),
+        ("MPTCP_ATTR_FAMILY", "uint16"),
+        ("MPTCP_ATTR_LOC_ID", "uint8"),
+        ("MPTCP_ATTR_REM_ID", "uint8"),
+        ("MPTCP_ATTR_SADDR4", "ip4addr"),
+        ("MPTCP_ATTR_SADDR6", "ip6addr"),
+        ("MPTCP_ATTR_DADDR4", "ip4addr"),
+        ("MPTCP_ATTR_DADDR6", "ip6addr"),
+        ("MPTCP_ATTR_SPORT", "be16"),
+        ("MPTCP_ATTR_DPORT", "be16"),
+        ("MPTCP_ATTR_BACKUP", "uint8"),
+        ("MPTCP_ATTR_ERROR", "uint8"),
+        ("MPTCP_ATTR_FLAGS", "uint16"),
+        ("MPTCP_ATTR_TIMEOUT", "uint32"),
+        ("MPTCP_ATTR_IF_IDX", "uint32"),
+        ("MPTCP_ATTR_RESET_REASON", "uint32"),
+        ("MPTCP_ATTR_RESET_FLAGS", "uint32"),
+        ("MPTCP_ATTR_SERVER_SIDE", "uint8"),
+    )
+
+
+class _command(genlmsg):  # type: ignore[misc]
+    """enum mptcp_pm_attrs with what the userspace path manager adds."""
+
+    nla_map = (
+        ("MPTCP_PM_ATTR_UNSPEC", "none"),
+        ("MPTCP_PM_ATTR_ADDR", "end"),
+        ("MPTCP_PM_ATTR_RCV_ADD_ADDRS", "uint32"),
+        ("MPTCP_PM_ATTR_SUBFLOWS", "uint32"),
+        ("MPTCP_PM_ATTR_TOKEN", "uint32"),
+        ("MPTCP_PM_ATTR_LOC_ID", "uint8"),
+        ("MPTCP_PM_ATTR_ADDR_REMOTE", "end"),
+    )
+
+    class end(nla):  # type: ignore[misc]
+        nla_map = (
+            ("MPTCP_PM_ADDR_ATTR_UNSPEC", "none"),
+            ("MPTCP_PM_ADDR_ATTR_FAMILY", "uint16"),
+            ("MPTCP_PM_ADDR_ATTR_ID", "uint8"),
+            ("MPTCP_PM_ADDR_ATTR_ADDR4", "ip4addr"),
+            ("MPTCP_PM_ADDR_ATTR_ADDR6", "ip6addr"),
+            ("MPTCP_PM_ADDR_ATTR_PORT", "uint16"),
+            ("MPTCP_PM_ADDR_ATTR_FLAGS", "uint32"),
+            ("MPTCP_PM_ADDR_ATTR_IF_IDX", "int32"),
+        )
+
+
+class PathManager:
+    """Orders to the userspace path manager and everything the kernel tells of connections in this namespace."""
+
+    def __init__(self) -> None:
+        """Raises SystemLacks if the kernel has no path manager to talk to."""
+        self._id, group = _discover()
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_GENERIC)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        self._socket.setblocking(False)
+        self._orders: dict[int, int] = {}  # sequence number -> token, for orders without an answer yet
+        self._sequence = 0
+        self.missed = 0  # times that events were lost because we read too slowly
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def join(self, token: int, local: Endpoint, remote: Endpoint) -> None:
+        """Orders a subflow. The answer comes as an event: SubflowEstablished, SubflowClosed or JoinFailed."""
+        self._sequence += 1
+        message = _command()
+        message["cmd"] = _SUBFLOW_CREATE
+        message["version"] = 1
+        message["attrs"] = [
+            ("MPTCP_PM_ATTR_TOKEN", token),
+            ("MPTCP_PM_ATTR_ADDR", _end(local), _NLA_F_NESTED),
+            ("MPTCP_PM_ATTR_ADDR_REMOTE", _end(remote), _NLA_F_NESTED),
+        ]
+        message["header"]["type"] = self._id
+        message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK
+        message["header"]["sequence_number"] = self._sequence
+        message.encode()
+        self._orders[self._sequence] = token
+        self._socket.send(message.data)
+
+    def events(self) -> Iterator[PathEvent]:
+        """What has happened since the last call."""
+        while True:
+            try:
+                data = self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.missed += 1
+                continue
+            yield from self._read(data)
+
+    def _read(self, data: bytes) -> Iterator[PathEvent]:
+        start = 0
+        while start + 16 <= len(data):
+            length, kind, _, sequence, _ = struct.unpack_from("=IHHII", data, start)
+            if length < 16:
+                return
+            if kind == _NLMSG_ERROR:
+                (code,) = struct.unpack_from("=i", data, start + 16)
+                token = self._orders.pop(sequence, None)
+                if code and token is not None:
+                    yield JoinFailed(token, -code)
+            elif kind == self._id:
+                message = _event(data[start : start + length])
+                message.decode()
+                event = _read_event(message)
+                if event is not None:
+                    yield event
+            start += (length + 3) & ~3
+
+
+class Announcer:
+    """The addresses that the kernel's own path manager announces to every peer, each with a port to join at."""
+
+    def __init__(self) -> None:
+        """Raises SystemLacks if the kernel has no path manager to talk to."""
+        self._generic = _connect()
+
+    def close(self) -> None:
+        self._generic.close()
+
+    def announce(self, endpoints: Iterable[Endpoint]) -> None:
+        """Announces these and listens for joins there; in place of what an earlier daemon announced for them.
+
+        Raises SystemLacks, for instance when the port is taken.
+        """
+        for endpoint in endpoints:
+            self.withdraw([endpoint])
+            address = _end(endpoint)
+            address["attrs"].append(("MPTCP_PM_ADDR_ATTR_FLAGS", _FLAG_SIGNAL))
+            try:
+                self._request(_ADD_ADDR, ("MPTCP_PM_ATTR_ADDR", address, _NLA_F_NESTED))
+            except NetlinkError as error:
+                raise SystemLacks(
+                    f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: "
+                    f"{os.strerror(error.code)}"
+                ) from None
+
+    def withdraw(self, endpoints: Iterable[Endpoint]) -> None:
+        """Announces these no more; fine if that was not the case."""
+        wanted = {(endpoint.address, endpoint.port) for endpoint in endpoints}
+        for message in self._request(_GET_ADDR, flags=NLM_F_DUMP):
+            address = message.get_attr("MPTCP_PM_ATTR_ADDR")
+            if address is None:
+                continue
+            found = Endpoint(
+                address.get_attr("MPTCP_PM_ADDR_ATTR_ADDR4") or address.get_attr("MPTCP_PM_ADDR_ATTR_ADDR6"),
+                address.get_attr("MPTCP_PM_ADDR_ATTR_PORT") or 0,
+                address.get_attr("MPTCP_PM_ADDR_ATTR_ID"),
+            )
+            if (found.address, found.port) in wanted:
+                self._request(_DEL_ADDR, ("MPTCP_PM_ATTR_ADDR", _end(found), _NLA_F_NESTED))
+
+    def allow(self, subflows: int) -> None:
+        """How many subflows beyond its first a connection may have (the kernel's maximum is 8)."""
+        self._request(_SET_LIMITS, ("MPTCP_PM_ATTR_SUBFLOWS", subflows))
+
+    def allowed(self) -> int:
+        (limits,) = self._request(_GET_LIMITS, flags=0)
+        return int(limits.get_attr("MPTCP_PM_ATTR_SUBFLOWS"))
+
+    def _request(self, command: int, *attributes: tuple[Any, ...], flags: int = NLM_F_ACK) -> list[Any]:
+        message = _command()
+        message["cmd"] = command
+        message["version"] = 1
+        message["attrs"] = list(attributes)
+        return list(self._generic.nlm_request(message, msg_type=self._generic.prid, msg_flags=NLM_F_REQUEST | flags))
+
+
+def _connect() -> GenericNetlinkSocket:
+    generic = GenericNetlinkSocket()
+    try:
+        generic.bind(_FAMILY, _command)
+    except NetlinkError:
+        generic.close()
+        raise SystemLacks("the kernel has no Multipath TCP path manager (CONFIG_MPTCP)") from None
+    return generic
+
+
+def _discover() -> tuple[int, int]:
+    """Number of the family and of its group of events."""
+    with _connect() as generic:
+        return int(generic.prid), int(generic.mcast_groups[_EVENT_GROUP])
+
+
+def _end(endpoint: Endpoint) -> dict[str, Any]:
+    attributes: list[tuple[str, Any]] = [
+        ("MPTCP_PM_ADDR_ATTR_FAMILY", int(endpoint.family)),
+        ("MPTCP_PM_ADDR_ATTR_ID", endpoint.id),
+        (f"MPTCP_PM_ADDR_ATTR_ADDR{'6' if endpoint.family == socket.AF_INET6 else '4'}", endpoint.address),
+    ]
+    if endpoint.port:
+        attributes.append(("MPTCP_PM_ADDR_ATTR_PORT", endpoint.port))
+    if endpoint.device:
+        attributes.append(("MPTCP_PM_ADDR_ATTR_IF_IDX", endpoint.device))
+    return {"attrs": attributes}
+
+
+def _read_event(message: Any) -> PathEvent | None:
+    kind, token = message["cmd"], message.get_attr("MPTCP_ATTR_TOKEN")
+    if token is None:
+        return None  # listeners come and go without a connection
+    if kind == _CREATED:
+        return Created(token)
+    if kind == _ESTABLISHED:
+        return Established(token, message.get_attr("MPTCP_ATTR_FAMILY"))
+    if kind == _CLOSED:
+        return Closed(token)
+    if kind == _ANNOUNCED:
+        return Announced(token, _remote(message))
+    if kind == _SUB_ESTABLISHED:
+        return SubflowEstablished(token, _local(message), _remote(message))
+    if kind == _SUB_CLOSED:
+        return SubflowClosed(token, _local(message), _remote(message), message.get_attr("MPTCP_ATTR_ERROR") or 0)
+    return None
+
+
+def _local(message: Any) -> Endpoint:
+    return Endpoint(
+        message.get_attr("MPTCP_ATTR_SADDR4") or message.get_attr("MPTCP_ATTR_SADDR6") or "",
+        message.get_attr("MPTCP_ATTR_SPORT") or 0,
+        message.get_attr("MPTCP_ATTR_LOC_ID") or 0,
+        message.get_attr("MPTCP_ATTR_IF_IDX") or 0,
+    )
+
+
+def _remote(message: Any) -> Endpoint:
+    return Endpoint(
+        message.get_attr("MPTCP_ATTR_DADDR4") or message.get_attr("MPTCP_ATTR_DADDR6") or "",
+        message.get_attr("MPTCP_ATTR_DPORT") or 0,
+        message.get_attr("MPTCP_ATTR_REM_ID") or 0,
+    )

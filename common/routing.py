@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Policy routing: the rules and tables of a daemon, put in and taken out over rtnetlink.
+
+Everything we add carries our protocol number, so that what a crashed daemon left behind is known from other
+people's rules and routes, and goes before ours are added again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from common import marks
+from common.system import SystemLacks
+
+PROTOCOL: Final = 72  # of our rules and routes (rtm_protocol, FRA_PROTOCOL); `ip rule` and `ip route` show it
+FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+
+_RT_TABLE_MAIN: Final = 254
+_IFF_POINTOPOINT: Final = 0x10
+_IFF_NOARP: Final = 0x80
+_SCOPE_UNIVERSE: Final = 0
+_ANYWHERE: Final = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device as routing sees it: its global addresses by family and its default gateway by family.
+
+    A gateway of None is a device that needs none (point to point); a family without a key has no way out there.
+    """
+
+    index: int
+    addresses: dict[int, tuple[str, ...]]
+    gateways: dict[int, str | None]
+
+
+class Routing:
+    """One network namespace's rules and routes. Raises SystemLacks where the kernel refuses."""
+
+    def __init__(self) -> None:
+        self._route = IPRoute()
+
+    def close(self) -> None:
+        self._route.close()
+
+    def device(self, name: str) -> DeviceState:
+        """What the kernel knows of a device now; its default route is looked for in the main table."""
+        index = self._index(name)
+        point_to_point = self._route.get_links(index)[0]["flags"] & (_IFF_POINTOPOINT | _IFF_NOARP)
+        addresses, gateways = {}, {}
+        for family in FAMILIES:
+            addresses[int(family)] = self._addresses(index, family)
+            routes = [
+                route
+                for route in self._route.get_default_routes(family=family, table=_RT_TABLE_MAIN)
+                if route.get("oif") == index
+            ]
+            if routes:
+                gateways[int(family)] = min(routes, key=lambda route: route.get("priority") or 0).get("gateway")
+            elif point_to_point and addresses[int(family)]:
+                gateways[int(family)] = None
+        return DeviceState(index, addresses, gateways)
+
+    def clean(self) -> None:
+        """Removes every rule and route of ours."""
+        for family in FAMILIES:
+            self._route.flush_rules(family=family, protocol=PROTOCOL)
+            self._route.flush_routes(family=family, proto=PROTOCOL)
+
+    def deliver_marked(self, table: int, priority: int) -> None:
+        """Packets marked DELIVER are for this host, whatever their destination."""
+        loopback = self._index("lo")
+        for family in FAMILIES:
+            self._do(
+                "route",
+                "replace",
+                family=family,
+                dst=_ANYWHERE[family],
+                oif=loopback,
+                table=table,
+                type="local",
+                scope=254,
+                proto=PROTOCOL,
+            )
+            self._do(
+                "rule",
+                "add",
+                family=family,
+                priority=priority,
+                fwmark=marks.DELIVER,
+                fwmask=marks.MASK,
+                table=table,
+                protocol=PROTOCOL,
+            )
+
+    def default_through(self, device: DeviceState, family: int, table: int) -> None:
+        """The table's only route: everything leaves by this device."""
+        gateway = device.gateways[family]
+        extra = {} if gateway is None else {"gateway": gateway}
+        self._do(
+            "route",
+            "replace",
+            family=family,
+            dst=_ANYWHERE[socket.AddressFamily(family)],
+            oif=device.index,
+            table=table,
+            proto=PROTOCOL,
+            flags=4,
+            **extra,
+        )
+
+    def lookup_from(self, source: str, table: int, priority: int) -> None:
+        """What this host sends from ``source`` is routed by ``table``, unless main has more than a default for it."""
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        self._lookup(table, priority, family=family, src=source, src_len=32 if family == socket.AF_INET else 128)
+
+    def lookup_marked(self, family: int, mark: int, table: int, priority: int) -> None:
+        """Packets with ``mark`` likewise."""
+        self._lookup(table, priority, family=family, fwmark=mark, fwmask=marks.MASK)
+
+    def _lookup(self, table: int, priority: int, **match: Any) -> None:
+        """Takes two priorities: this one and the next."""
+        self._do(
+            "rule",
+            "add",
+            priority=priority,
+            table=_RT_TABLE_MAIN,
+            FRA_SUPPRESS_PREFIXLEN=0,
+            protocol=PROTOCOL,
+            **match,
+        )
+        self._do("rule", "add", priority=priority + 1, table=table, protocol=PROTOCOL, **match)
+
+    def _index(self, name: str) -> int:
+        found = self._route.link_lookup(ifname=name)
+        if not found:
+            raise SystemLacks(f"there is no device '{name}'")
+        return int(found[0])
+
+    def _addresses(self, index: int, family: int) -> tuple[str, ...]:
+        found = []
+        for message in self._route.get_addr(family=family, index=index):
+            text = message.get("local") or message.get("address")
+            if message["scope"] == _SCOPE_UNIVERSE and not ipaddress.ip_address(text).is_link_local:
+                found.append(text)
+        return tuple(found)
+
+    def _do(self, kind: str, command: str, **arguments: Any) -> None:
+        try:
+            getattr(self._route, kind)(command, **arguments)
+        except NetlinkError as error:
+            wanted = ", ".join(f"{name} {value}" for name, value in arguments.items())
+            raise SystemLacks(f"the kernel refuses the {kind} ({wanted}): {error}") from None

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The workers as control sees them: started, asked, replaced when they die, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from common import marks, transparent, worker
+from common.channel import Channel, Message
+from common.control import Reply
+from common.gate import Role
+from common.log import log
+from common.loop import Loop
+from common.nfqueue import Queue
+from common.system import SystemLacks
+from common.worker import Equipment
+
+_ANSWER_WITHIN: Final = 3.0  # seconds
+_SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
+_GIVE_UP: Final = 5  # short lives in a row
+_FD_PER_FLOW: Final = 3  # two sockets, and a pipe for every other one
+_FD_RESERVE: Final = 256
+
+Answers = Callable[[list[Message]], None]
+
+
+@dataclass(slots=True)
+class _Seat:
+    number: int
+    pid: int
+    channel: Channel
+    since: float
+    short_lives: int = 0
+
+
+@dataclass(slots=True)
+class _Question:
+    waits_for: set[int]
+    then: Answers
+    answers: list[Message] = field(default_factory=list)
+
+
+class Workers:
+    """``count`` workers with consecutive queues and ports."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        role: Role,
+        count: int,
+        queue: int,
+        port: int,
+        max_flows: int | None,
+        on_grown: Callable[[list[int]], None],
+        on_hopeless: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._role = role
+        self._count = count
+        self._queue = queue
+        self._port = port
+        self._max_flows = max_flows or _flows_by_descriptors()
+        self._on_grown = on_grown
+        self._on_hopeless = on_hopeless
+        self._seats: dict[int, _Seat] = {}
+        self._questions: dict[int, _Question] = {}
+        self._asked = 0
+        self._stopping = False
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def status(self, head: Message, reply: Reply) -> None:
+        """Replies with ``head`` and what the workers say: connections now, what became of all so far."""
+
+        def sum_up(answers: list[Message]) -> None:
+            counters: Counter[str] = Counter()
+            for answer in answers:
+                counters.update(answer["counters"])
+            reply(
+                {
+                    **head,
+                    "workers": [{"worker": a["worker"], "pid": a["pid"], "flows": a["flows"]} for a in answers],
+                    "flows": sum(answer["flows"] for answer in answers),
+                    "max_flows": self._max_flows * self._count,
+                    "counters": dict(sorted(counters.items())),
+                }
+            )
+
+        self.ask("status", sum_up)
+
+    def flows(self, complete: Callable[[Message], Message], reply: Reply) -> None:
+        """Replies with all connections, each through ``complete``."""
+        self.ask("flows", lambda answers: reply([complete(flow) for answer in answers for flow in answer["flows"]]))
+
+    def start(self) -> None:
+        """Raises SystemLacks if a queue or a port cannot be had."""
+        for number in range(self._count):
+            self._seat(number)
+
+    def ask(self, what: str, then: Answers) -> None:
+        """Asks all workers; ``then`` gets their answers when all have come or the time is over."""
+        self._asked += 1
+        number = self._asked
+        self._questions[number] = _Question(set(self._seats), then)
+        for seat in self._seats.values():
+            seat.channel.send({"ask": what, "id": number})
+        self._loop.call_later(_ANSWER_WITHIN, lambda: self._answered(number))
+
+    def stop(self) -> None:
+        """Resets every connection and waits for the processes to end."""
+        self._stopping = True
+        for seat in self._seats.values():
+            seat.channel.send({"stop": True})
+        for seat in self._seats.values():
+            _reap(seat.pid)
+            seat.channel.close()
+        self._seats.clear()
+
+    def _seat(self, number: int, short_lives: int = 0) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            equipment = _equip(self._queue + number, self._port + number, self._role.client_protocol, theirs)
+        except SystemLacks:
+            ours.close()
+            theirs.close()
+            raise
+        pid = os.fork()
+        if pid == 0:
+            worker.run(self._role, equipment, marks.release(number), self._max_flows)
+        equipment.close()
+        channel = Channel(
+            self._loop, ours, lambda message: self._on_message(number, message), lambda: self._on_end(number)
+        )
+        self._seats[number] = _Seat(number, pid, channel, self._loop.now(), short_lives)
+
+    def _on_message(self, number: int, message: Message) -> None:
+        match message:
+            case {"grown": [*tokens]}:
+                self._on_grown(tokens)
+            case {"answer": int(question)} if question in self._questions:
+                self._questions[question].answers.append({"worker": number, **message})
+                self._questions[question].waits_for.discard(number)
+                if not self._questions[question].waits_for:
+                    self._answered(question)
+
+    def _answered(self, number: int) -> None:
+        question = self._questions.pop(number, None)
+        if question is not None:
+            question.then(sorted(question.answers, key=lambda answer: answer["worker"]))
+
+    def _on_end(self, number: int) -> None:
+        """A worker has died; its connections have been reset by the kernel, new ones pass unbonded meanwhile."""
+        seat = self._seats.pop(number)
+        log.error("worker %d (process %d) has died: %s", number, seat.pid, _reap(seat.pid))
+        if self._stopping:
+            return
+        short_lives = seat.short_lives + 1 if self._loop.now() - seat.since < _SHORT_LIFE else 0
+        if short_lives >= _GIVE_UP:
+            log.error("worker %d does not stay alive", number)
+            self._on_hopeless()
+            return
+        try:
+            self._seat(number, short_lives)
+        except SystemLacks as lack:
+            log.error("worker %d cannot be replaced: %s", number, lack)
+            self._on_hopeless()
+
+
+def _equip(queue: int, port: int, protocol: int, channel: socket.socket) -> Equipment:
+    with contextlib.ExitStack() as undo:
+        listeners = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                listener = transparent.listener(family, port, protocol)
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    log.warning("IPv6 is switched off on this box: only IPv4 connections are bonded")
+                    continue
+                raise SystemLacks(_why_no_listener(error, port)) from None
+            undo.callback(listener.close)
+            listeners.append(listener)
+        try:
+            waiting = Queue(queue)
+        except OSError as error:
+            raise SystemLacks(_why_no_queue(error, queue)) from None
+        undo.pop_all()
+        return Equipment(waiting, listeners, channel)
+
+
+def _why_no_listener(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on the loopback address is taken by another program (option 'listen_port' names another)"
+    return f"cannot listen on loopback port {port}: {error.strerror}"
+
+
+def _why_no_queue(error: OSError, queue: int) -> str:
+    if error.errno in (errno.EPERM, errno.EBUSY):  # we have the privilege: so somebody else has the queue
+        return f"netfilter queue {queue} is taken by another program (option 'queue' names another)"
+    return f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}"
+
+
+def _flows_by_descriptors() -> int:
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        limit = hard
+    return max(1, (limit - _FD_RESERVE) // _FD_PER_FLOW)
+
+
+def _reap(pid: int) -> str:
+    """Waits for the process and says how it ended."""
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return "unknown"
+    code = os.waitstatus_to_exitcode(status)
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

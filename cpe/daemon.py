@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hybrid-cpe, the daemon on the home router. This file is the whole story, from top to bottom.
+
+The LAN's SYNs wait in a queue (nftables/hybrid-cpe.nft). A worker opens a Multipath TCP connection to the server over
+the primary link, releases the SYN when that one is answered, and relays (common/gate.py, common/connection.py).
+Control, this process, puts all that into the kernel and takes it out again, and gives connections that have grown
+their subflows over the secondary links (cpe/joins.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from common import daemon, marks, nft, transparent
+from common.config import MAX_WORKERS, CpeConfig
+from common.control import ControlSocket, Reply
+from common.daemon import Failed
+from common.gate import Role
+from common.log import log
+from common.loop import IN, Loop, Timer
+from common.packet import Segment
+from common.path_manager import PathManager
+from common.routing import FAMILIES, DeviceState, Routing
+from common.sysctl import Setting, Settings
+from common.system import SystemLacks, require_device, require_mptcp, require_privilege
+from common.transparent import Address
+from common.workers import Workers
+from cpe.intercept import Interception
+from cpe.joins import Join, Joins, SecondaryLink
+
+SETTINGS: Final = (
+    Setting(
+        "net.mptcp.blackhole_timeout",
+        "0",
+        "one server that loses our SYNs must not end bonding for all",
+        optional=True,
+    ),
+    Setting("net.mptcp.path_manager", "userspace", "subflows are ours to order", optional=True),
+    Setting("net.mptcp.pm_type", "1", "subflows are ours to order"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return daemon.main(
+        "cpe",
+        "Bonds the TCP connections of the LAN over several access links, together with a Hybrid Aggregation Gateway.",
+        lambda config: config.cpe,
+        run,
+        arguments,
+    )
+
+
+def run(config: CpeConfig, run_dir: Path) -> None:
+    """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
+    require_privilege()
+    require_mptcp()
+    for device in config.lan:
+        require_device(device, "option 'lan'")
+    with ExitStack() as undo:
+        loop = Loop()
+        undo.callback(loop.close)
+        daemon.stop_on_signals(loop)
+        undo.enter_context(daemon.only_instance(run_dir, "cpe"))
+
+        routing = Routing()
+        undo.callback(routing.close)
+        devices = {link.name: _device(routing, link.name, link.device) for link in config.links}
+
+        paths = Paths(loop, config, devices)
+        undo.callback(paths.close)
+        workers = Workers(
+            loop,
+            _role(config, devices),
+            config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
+            config.queue,
+            config.listen_port,
+            config.max_flows,
+            paths.grown,
+            lambda: loop.stop("the workers do not stay alive"),
+        )
+        undo.callback(workers.stop)
+        workers.start()
+
+        settings = Settings(run_dir / "cpe.sysctl")
+        undo.callback(settings.restore)
+        settings.apply(SETTINGS)
+        undo.callback(routing.clean)
+        _install_routes(routing, config, devices)
+        _install_rules(undo, config, workers.count)
+
+        control = ControlSocket(
+            loop,
+            run_dir / "cpe.sock",
+            {
+                "status": lambda reply: _status(config, devices, workers, reply),
+                "flows": lambda reply: _flows(config, paths, workers, reply),
+            },
+        )
+        undo.callback(control.close)
+        log.info("ready: bonding connections from %s over %s", ", ".join(config.lan), " and ".join(devices))
+        loop.run()
+        log.info("stopping")
+    if loop.failure:
+        raise Failed(loop.failure)
+
+
+class Paths:
+    """Subflows over the secondary links: the path manager's events and the workers' news in, orders out."""
+
+    def __init__(self, loop: Loop, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
+        self._loop = loop
+        self._manager = PathManager()
+        self._joins = Joins(_secondary_links(config, devices))
+        self._timer: Timer | None = None
+        loop.add(self._manager.fileno(), IN, lambda _events: self._on_events())
+
+    def close(self) -> None:
+        self._loop.remove(self._manager.fileno())
+        self._manager.close()
+
+    def links_of(self, token: int) -> tuple[str, ...]:
+        return self._joins.links_of(token)
+
+    def grown(self, tokens: list[int]) -> None:
+        self._on_events()  # a connection's birth was told before its growth, on the other socket
+        for token in tokens:
+            self._perform(self._joins.grown(token))
+
+    def _on_events(self) -> None:
+        for event in self._manager.events():
+            log.debug("%s", event)
+            self._perform(self._joins.handle(event, self._loop.now()))
+        self._arm()
+
+    def _arm(self) -> None:
+        when = self._joins.next_retry()
+        if when is not None and self._timer is None:
+            self._timer = self._loop.call_at(when, self._retry)
+
+    def _retry(self) -> None:
+        self._timer = None
+        self._perform(self._joins.retry(self._loop.now()))
+        self._arm()
+
+    def _perform(self, orders: list[Join]) -> None:
+        for join in orders:
+            log.debug("%s", join)
+            self._manager.join(join.token, join.local, join.remote)
+
+
+def _device(routing: Routing, link: str, device: str) -> DeviceState:
+    require_device(device, f"link '{link}'")
+    state = routing.device(device)
+    if not any(state.addresses[family] and family in state.gateways for family in state.addresses):
+        raise SystemLacks(f"device '{device}' (link '{link}') has no address with a default route through it")
+    return state
+
+
+def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
+    addresses = {family: found[0] for family, found in devices[config.primary.name].addresses.items() if found}
+
+    def source(syn: Segment) -> Address:
+        """IPv6: the client itself. IPv4: the primary link's address, which is what the router's NAT would use."""
+        if syn.family == socket.AF_INET6:
+            return syn.source, syn.sport
+        return addresses[socket.AF_INET], 0
+
+    return Role(
+        client_protocol=transparent.TCP,
+        server_protocol=transparent.MPTCP,
+        decide=Interception(config, frozenset(int(family) for family in addresses)).decide,
+        source=source,
+        server_mark=marks.link(config.links.index(config.primary)),
+        strips=False,
+        join_after=config.join_after,
+    )
+
+
+def _secondary_links(config: CpeConfig, devices: dict[str, DeviceState]) -> list[SecondaryLink]:
+    links = []
+    for number, link in enumerate(config.links, start=1):
+        if link in config.secondaries:
+            state = devices[link.name]
+            usable = {
+                family: found[0] for family, found in state.addresses.items() if found and family in state.gateways
+            }
+            links.append(SecondaryLink(link.name, number, state.index, usable))
+    return links
+
+
+def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
+    """One table for each link, looked up by the link's addresses and by the mark of the first subflows.
+
+    A subflow inherits its connection's mark, so the rules by address come first.
+    """
+    routing.clean()
+    routing.deliver_marked(config.table_base, config.rule_priority)
+    for place, link in enumerate(config.links):
+        state, table = devices[link.name], config.table_base + 1 + place
+        for family in FAMILIES:
+            if family not in state.gateways:
+                continue
+            routing.default_through(state, family, table)
+            for address in state.addresses[family]:
+                routing.lookup_from(address, table, config.rule_priority + 1)
+            routing.lookup_marked(family, marks.link(place), table, config.rule_priority + 3)
+
+
+def _install_rules(undo: ExitStack, config: CpeConfig, workers: int) -> None:
+    nft.remove_iptables_rules()
+    undo.callback(nft.unload)
+    nft.load(
+        "hybrid-cpe.nft",
+        {"lan": nft.names(config.lan), "release": nft.release_map(config.listen_port, workers)},
+    )
+    undo.callback(nft.add_queue_rule(config.queue, workers))
+
+
+def _status(config: CpeConfig, devices: dict[str, DeviceState], workers: Workers, reply: Reply) -> None:
+    links = [
+        {
+            "name": link.name,
+            "device": link.device,
+            "role": link.role.value,
+            "addresses": [address for found in devices[link.name].addresses.values() for address in found],
+        }
+        for link in config.links
+    ]
+    head: dict[str, Any] = {
+        "role": "cpe",
+        "version": daemon.version(),
+        "pid": os.getpid(),
+        "lan": list(config.lan),
+        "steering": config.steering.value,
+        "links": links,
+    }
+    workers.status(head, reply)
+
+
+def _flows(config: CpeConfig, paths: Paths, workers: Workers, reply: Reply) -> None:
+    def add_links(flow: dict[str, Any]) -> dict[str, Any]:
+        token = flow.pop("token")
+        return {
+            **flow,
+            "bonded": token is not None,
+            "links": [config.primary.name, *paths.links_of(token or 0)],
+        }
+
+    workers.flows(add_links, reply)

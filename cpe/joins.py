@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which connection gets a subflow over which secondary link, and when. Pure: path events in, orders out.
+
+A connection is joined when three things are known of it, in whatever order they come: it is established for the
+path manager, it has grown past the join threshold (so it is one of ours and worth a subflow), and its HAG has
+announced an address. One subflow for each secondary link; a subflow that fails is tried again, each time after
+twice the wait, for as long as the connection lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from common.path_events import (
+    Announced,
+    Closed,
+    Created,
+    Endpoint,
+    Established,
+    JoinFailed,
+    PathEvent,
+    SubflowClosed,
+    SubflowEstablished,
+)
+
+_FIRST_WAIT: Final = 1.0  # seconds
+_LONGEST_WAIT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """An order for the path manager."""
+
+    token: int
+    local: Endpoint
+    remote: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryLink:
+    """A link that subflows may use. ``id`` is its MPTCP address id, other than 0, which is the first subflow's."""
+
+    name: str
+    id: int
+    device: int
+    addresses: dict[int, str]  # family -> address
+
+
+@dataclass(slots=True)
+class _Subflow:
+    up: bool = False
+    wait: float = _FIRST_WAIT
+
+
+@dataclass(slots=True)
+class _Known:
+    family: int | None = None  # None until established
+    grown: bool = False
+    announced: list[Endpoint] = field(default_factory=list)
+    subflows: dict[int, _Subflow] = field(default_factory=dict)  # by link id
+
+
+class Joins:
+    """All connections of the CPE that the path manager or a worker has told of."""
+
+    def __init__(self, links: Iterable[SecondaryLink]) -> None:
+        self._links = {link.id: link for link in links}
+        self._known: dict[int, _Known] = {}
+        self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
+
+    def links_of(self, token: int) -> tuple[str, ...]:
+        """Names of the secondary links that carry a subflow of this connection now."""
+        known = self._known.get(token)
+        if known is None:
+            return ()
+        return tuple(self._links[id].name for id, subflow in known.subflows.items() if subflow.up)
+
+    def grown(self, token: int) -> list[Join]:
+        """A worker says that this connection is worth more subflows; it may be over by now."""
+        known = self._known.get(token)
+        if known is None:
+            return []
+        known.grown = True
+        return self._orders(token, known)
+
+    def handle(self, event: PathEvent, now: float) -> list[Join]:
+        """What the event asks for."""
+        match event:
+            case Created(token):
+                self._remember(token)
+            case Closed(token):
+                self._forget(token)
+            case Established(token, family) if token in self._known:
+                known = self._known[token]
+                known.family = family
+                return self._orders(token, known)
+            case Announced(token, remote) if token in self._known:
+                known = self._known[token]
+                known.announced = [old for old in known.announced if old.id != remote.id] + [remote]
+                return self._orders(token, known)
+            case SubflowEstablished(token, local) if token in self._known:
+                self._known[token].subflows[local.id] = _Subflow(up=True)
+            case SubflowClosed(token, local) if token in self._known:
+                self._try_later(token, local.id, now)
+            case JoinFailed(token, error) if token in self._known and error != errno.ESRCH:
+                for link, subflow in self._known[token].subflows.items():
+                    if not subflow.up:
+                        self._try_later(token, link, now)
+        return []
+
+    def next_retry(self) -> float | None:
+        """When retry() has something to do."""
+        return min(self._retries.values(), default=None)
+
+    def retry(self, now: float) -> list[Join]:
+        """Orders for subflows whose wait is over."""
+        orders = []
+        for (token, link), when in list(self._retries.items()):
+            if when <= now:
+                del self._retries[token, link]
+                orders += self._order(token, self._known[token], self._links[link])
+        return orders
+
+    def _orders(self, token: int, known: _Known) -> list[Join]:
+        if known.family is None or not known.grown or not known.announced:
+            return []
+        orders = []
+        for link in self._links.values():
+            if link.id not in known.subflows:
+                orders += self._order(token, known, link)
+        return orders
+
+    def _order(self, token: int, known: _Known, link: SecondaryLink) -> list[Join]:
+        remote = _reachable(known, link)
+        if remote is None:
+            return []
+        known.subflows.setdefault(link.id, _Subflow())
+        local = Endpoint(link.addresses[remote.family], id=link.id, device=link.device)
+        return [Join(token, local, remote)]
+
+    def _try_later(self, token: int, link: int, now: float) -> None:
+        subflow = self._known[token].subflows.get(link)
+        if subflow is None:
+            return  # not one of our orders: the first subflow
+        subflow.up = False
+        self._retries[token, link] = now + subflow.wait
+        subflow.wait = min(2 * subflow.wait, _LONGEST_WAIT)
+
+    def _remember(self, token: int) -> None:
+        self._forget(token)  # tokens come back
+        self._known[token] = _Known()
+
+    def _forget(self, token: int) -> None:
+        known = self._known.pop(token, None)
+        if known is not None:
+            for link in known.subflows:
+                self._retries.pop((token, link), None)
+
+
+def _reachable(known: _Known, link: SecondaryLink) -> Endpoint | None:
+    """The announced address for this link: of the connection's own family if the link has one of it.
+
+    A connection over IPv6 takes IPv4 subflows too (its socket is of both families), not the other way round.
+    """
+    families = [known.family] if known.family == socket.AF_INET else [socket.AF_INET6, socket.AF_INET]
+    for family in families:
+        for remote in known.announced:
+            if remote.family == family and family in link.addresses:
+                return remote
+    return None

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hybrid-hag, the daemon on the aggregation gateway. This file is the whole story, from top to bottom.
+
+SYNs with MP_CAPABLE that come over a subscriber access wait in a queue (nftables/hybrid-hag.nft). A worker connects
+to the server with the address and port it saw, releases the SYN when the server has answered, and relays
+(common/gate.py, common/connection.py). The kernel's own path manager announces the address where the CPE's further
+subflows are welcome, and accepts them. Control, this process, puts all that into the kernel and takes it out again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from common import daemon, nft, transparent
+from common.config import MAX_WORKERS, HagConfig
+from common.control import ControlSocket, Reply
+from common.daemon import Failed
+from common.gate import Role
+from common.log import log
+from common.loop import Loop
+from common.packet import Segment
+from common.path_events import Endpoint
+from common.path_manager import Announcer
+from common.routing import Routing
+from common.sysctl import Setting, Settings
+from common.system import SystemLacks, require_device, require_mptcp, require_privilege
+from common.transparent import Address
+from common.workers import Workers
+from hag.admit import Admission
+
+SETTINGS: Final = (
+    Setting(
+        "net.mptcp.path_manager",
+        "kernel",
+        "the kernel announces our address and takes the joins",
+        optional=True,
+    ),
+    Setting("net.mptcp.pm_type", "0", "the kernel announces our address and takes the joins"),
+    Setting("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),
+    Setting("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
+)
+
+_SUBFLOWS: Final = 8  # beyond the first, for a connection; the kernel's maximum
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return daemon.main(
+        "hag",
+        "Ends the Multipath TCP of subscribers' routers and goes on to servers with plain TCP, from their addresses.",
+        lambda config: config.hag,
+        run,
+        arguments,
+    )
+
+
+def run(config: HagConfig, run_dir: Path) -> None:
+    """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
+    require_privilege()
+    require_mptcp()
+    for device in config.access:
+        require_device(device, "option 'access'")
+    with ExitStack() as undo:
+        loop = Loop()
+        undo.callback(loop.close)
+        daemon.stop_on_signals(loop)
+        undo.enter_context(daemon.only_instance(run_dir, "hag"))
+
+        routing = Routing()
+        undo.callback(routing.close)
+        announced = _join_endpoints(routing, config)
+
+        workers = Workers(
+            loop,
+            _role(config),
+            config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
+            config.queue,
+            config.listen_port,
+            config.max_flows,
+            lambda tokens: None,  # subflows are the CPE's to order
+            lambda: loop.stop("the workers do not stay alive"),
+        )
+        undo.callback(workers.stop)
+        workers.start()
+
+        settings = Settings(run_dir / "hag.sysctl")
+        undo.callback(settings.restore)
+        settings.apply(SETTINGS)
+        _announce(undo, announced)
+        undo.callback(routing.clean)
+        routing.clean()
+        routing.deliver_marked(config.table_base, config.rule_priority)
+        _install_rules(undo, config, workers.count)
+
+        control = ControlSocket(
+            loop,
+            run_dir / "hag.sock",
+            {
+                "status": lambda reply: _status(config, announced, workers, reply),
+                "flows": lambda reply: workers.flows(_complete, reply),
+            },
+        )
+        undo.callback(control.close)
+        log.info(
+            "ready: bonding connections from %s, subflows at %s",
+            ", ".join(config.access),
+            " and ".join(f"{endpoint.address} port {endpoint.port}" for endpoint in announced),
+        )
+        loop.run()
+        log.info("stopping")
+    if loop.failure:
+        raise Failed(loop.failure)
+
+
+def _join_endpoints(routing: Routing, config: HagConfig) -> list[Endpoint]:
+    """Where further subflows are welcome: the first address of each family that the join device has."""
+    index = require_device(config.join_device, "option 'join_device'")
+    state = routing.device(config.join_device)
+    endpoints = [Endpoint(found[0], config.join_port, device=index) for found in state.addresses.values() if found]
+    if not endpoints:
+        raise SystemLacks(f"device '{config.join_device}' (option 'join_device') has no address to announce")
+    return endpoints
+
+
+def _announce(undo: ExitStack, endpoints: list[Endpoint]) -> None:
+    announcer = Announcer()
+    undo.callback(announcer.close)
+    undo.callback(announcer.allow, announcer.allowed())
+    announcer.allow(_SUBFLOWS)
+    undo.callback(announcer.withdraw, endpoints)
+    announcer.announce(endpoints)
+
+
+def _role(config: HagConfig) -> Role:
+    def source(syn: Segment) -> Address:
+        """The server sees who it would see without us."""
+        return syn.source, syn.sport
+
+    return Role(
+        client_protocol=transparent.MPTCP,
+        server_protocol=transparent.TCP,
+        decide=Admission(config).decide,
+        source=source,
+        server_mark=0,
+        strips=True,
+        join_after=1 << 62,
+    )
+
+
+def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
+    nft.remove_iptables_rules()
+    undo.callback(nft.unload)
+    nft.load(
+        "hybrid-hag.nft",
+        {"access": nft.names(config.access), "release": nft.release_map(config.listen_port, workers)},
+    )
+    undo.callback(nft.add_queue_rule(config.queue, workers))
+
+
+def _status(config: HagConfig, announced: list[Endpoint], workers: Workers, reply: Reply) -> None:
+    head: dict[str, Any] = {
+        "role": "hag",
+        "version": daemon.version(),
+        "pid": os.getpid(),
+        "access": list(config.access),
+        "join": [{"address": endpoint.address, "port": endpoint.port} for endpoint in announced],
+        "subscribers": [str(prefix) for prefix in config.subscribers],
+    }
+    workers.status(head, reply)
+
+
+def _complete(flow: dict[str, Any]) -> dict[str, Any]:
+    return {**flow, "bonded": flow.pop("token") is not None}
