@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class CpeConfig:
     lan: tuple[str, ...]
     steering: Steering
     join_after: int
+    join_addresses: tuple[IPv4Address | IPv6Address, ...]
+    join_port: int
     workers: int | None
     max_flows: int | None
     queue: int
@@ -159,6 +161,16 @@ def prefix(text: str) -> Network:
     if network.network_address != ipaddress.ip_address(address):
         raise ValueError(f"'{text}' has bits set after its length (did you mean '{network}'?)")
     return network
+
+
+def address(text: str) -> IPv4Address | IPv6Address:
+    """An IPv4 or IPv6 address without a zone."""
+    try:
+        if "%" in text:
+            raise ValueError
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not an IPv4 or IPv6 address") from None
 
 
 def ports(text: str) -> range:
@@ -265,6 +277,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "lan": Entry(parse=device, required=True, many=True),
         "steering": Entry(parse=choice(Steering), default="always"),
         "join_after": Entry(parse=size, default="65536"),
+        "join_address": Entry(parse=address, many=True),
+        "join_port": Entry(parse=number(1, 65535), default="9001"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {
@@ -413,7 +427,10 @@ def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
     if values is None:
         return None
     _check_runs(section, values, report)
-    return CpeConfig(links=tuple(filter(None, links)), bypass=tuple(filter(None, bypass)), **values)
+    join_addresses = values.pop("join_address")
+    return CpeConfig(
+        links=tuple(filter(None, links)), bypass=tuple(filter(None, bypass)), join_addresses=join_addresses, **values
+    )
 
 
 def _read_link(section: Section, report: _Report) -> LinkConfig | None:

@@ -24,6 +24,7 @@ from common.gate import Role
 from common.log import log
 from common.loop import IN, Loop, Timer
 from common.packet import Segment
+from common.path_events import Endpoint
 from common.path_manager import PathManager
 from common.routing import FAMILIES, DeviceState, Routing
 from common.sysctl import Setting, Settings
@@ -115,7 +116,8 @@ class Paths:
     def __init__(self, loop: Loop, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
         self._loop = loop
         self._manager = PathManager()
-        self._joins = Joins(_secondary_links(config, devices))
+        configured = [Endpoint(str(address), config.join_port) for address in config.join_addresses]
+        self._joins = Joins(_secondary_links(config, devices), configured)
         self._timer: Timer | None = None
         loop.add(self._manager.fileno(), IN, lambda _events: self._on_events())
 

@@ -2,8 +2,8 @@
 """Which connection gets a subflow over which secondary link, and when. Pure: path events in, orders out.
 
 A connection is joined when three things are known of it, in whatever order they come: it is established for the
-path manager, it has grown past the join threshold (so it is one of ours and worth a subflow), and its HAG has
-announced an address. One subflow for each secondary link; a subflow that fails is tried again, each time after
+path manager, it has grown past the join threshold (so it is one of ours and worth a subflow), and there is an address
+to join at, announced by its HAG or given by the configuration. One subflow for each secondary link; a subflow that fails is tried again, each time after
 twice the wait, for as long as the connection lives.
 """
 
@@ -67,8 +67,10 @@ class _Known:
 class Joins:
     """All connections of the CPE that the path manager or a worker has told of."""
 
-    def __init__(self, links: Iterable[SecondaryLink]) -> None:
+    def __init__(self, links: Iterable[SecondaryLink], configured: Iterable[Endpoint] = ()) -> None:
+        """``configured`` are addresses of the HAG that need no announcement."""
         self._links = {link.id: link for link in links}
+        self._configured = tuple(configured)
         self._known: dict[int, _Known] = {}
         self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
 
@@ -126,7 +128,7 @@ class Joins:
         return orders
 
     def _orders(self, token: int, known: _Known) -> list[Join]:
-        if known.family is None or not known.grown or not known.announced:
+        if known.family is None or not known.grown:
             return []
         orders = []
         for link in self._links.values():
@@ -135,7 +137,7 @@ class Joins:
         return orders
 
     def _order(self, token: int, known: _Known, link: SecondaryLink) -> list[Join]:
-        remote = _reachable(known, link)
+        remote = self._reachable(known, link)
         if remote is None:
             return []
         known.subflows.setdefault(link.id, _Subflow())
@@ -160,15 +162,14 @@ class Joins:
             for link in known.subflows:
                 self._retries.pop((token, link), None)
 
+    def _reachable(self, known: _Known, link: SecondaryLink) -> Endpoint | None:
+        """The address for this link: of the connection's own family if the link has one of it.
 
-def _reachable(known: _Known, link: SecondaryLink) -> Endpoint | None:
-    """The announced address for this link: of the connection's own family if the link has one of it.
-
-    A connection over IPv6 takes IPv4 subflows too (its socket is of both families), not the other way round.
-    """
-    families = [known.family] if known.family == socket.AF_INET else [socket.AF_INET6, socket.AF_INET]
-    for family in families:
-        for remote in known.announced:
-            if remote.family == family and family in link.addresses:
-                return remote
-    return None
+        A connection over IPv6 takes IPv4 subflows too (its socket is of both families), not the other way round.
+        """
+        families = (known.family,) if known.family == socket.AF_INET else (socket.AF_INET6, socket.AF_INET)
+        for family in families:
+            for remote in (*known.announced, *self._configured):
+                if remote.family == family and family in link.addresses:
+                    return remote
+        return None

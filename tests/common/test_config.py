@@ -2,7 +2,7 @@
 """The configuration: text in, dataclasses or the exact complaint out; and its document."""
 
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,9 @@ config cpe
 	list lan 'br-guest'
 	option steering 'always'
 	option join_after '128k'
+	list join_address '2001:db8::9'
+	list join_address '192.0.2.9'
+	option join_port '9009'
 	option workers '4'
 	option max_flows '1000'
 	option queue '10'
@@ -98,9 +101,7 @@ config bypass
 	option dscp '0'
 """
     lte = LinkConfig(name="lte", device="wwan0", role=Role.SECONDARY, rate_down=None, rate_up=None)
-    xdsl = LinkConfig(
-        name="xdsl", device="pppoe-wan", role=Role.PRIMARY, rate_down=20_000_000, rate_up=1_500_000
-    )
+    xdsl = LinkConfig(name="xdsl", device="pppoe-wan", role=Role.PRIMARY, rate_down=20_000_000, rate_up=1_500_000)
     voip = BypassRule(
         name="bypass 'voip'",
         dports=(range(443, 444), range(5060, 5062)),
@@ -108,11 +109,13 @@ config bypass
         srcs=(ip_network("198.51.100.0/24"),),
         dscp=46,
     )
-    marked = BypassRule(name="bypass at line 27", dports=(), dsts=(), srcs=(), dscp=0)
+    marked = BypassRule(name="bypass at line 30", dports=(), dsts=(), srcs=(), dscp=0)
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
         join_after=131072,
+        join_addresses=(ip_address("2001:db8::9"), ip_address("192.0.2.9")),
+        join_port=9009,
         workers=4,
         max_flows=1000,
         queue=10,
@@ -132,6 +135,8 @@ def test_defaults_of_a_home_router() -> None:
         lan=("br-lan",),
         steering=Steering.ALWAYS,
         join_after=65536,
+        join_addresses=(),
+        join_port=9001,
         workers=1,
         max_flows=None,
         queue=4800,
@@ -227,30 +232,22 @@ DSCP = "is not a number from 0 to 63 or one of: be, ef, cs0 to cs7, af11 to af43
 PREFIX = "is not an IPv4 or IPv6 prefix"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "abcdefghijklmnop", "a/b", "a b", "..", "eth*", "eth+", "eth0@if2", "-i", "é"]
-)
+@pytest.mark.parametrize("text", ["", "abcdefghijklmnop", "a/b", "a b", "..", "eth*", "eth+", "eth0@if2", "-i", "é"])
 def test_not_a_device(text: str) -> None:
     assert complaint("cpe", f"list lan '{text}'") == f"cpe 'cpe', option 'lan': '{text}' {DEVICE}"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "20", "20m", "mbit", "0mbit", "0.0001kbit", "-1mbit", "1.mbit", "1tbit", "٣mbit"]
-)
+@pytest.mark.parametrize("text", ["", "20", "20m", "mbit", "0mbit", "0.0001kbit", "-1mbit", "1.mbit", "1tbit", "٣mbit"])
 def test_not_a_rate(text: str) -> None:
     assert complaint("link", f"option rate_up '{text}'") == f"link 'xdsl', option 'rate_up': '{text}' {RATE}"
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5M", "1G", "1kB", "k", "1_000", "1" * 16])
 def test_not_a_size(text: str) -> None:
-    assert (
-        complaint("cpe", f"option join_after '{text}'") == f"cpe 'cpe', option 'join_after': '{text}' {SIZE}"
-    )
+    assert complaint("cpe", f"option join_after '{text}'") == f"cpe 'cpe', option 'join_after': '{text}' {SIZE}"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "0", "65536", "0-1", "2-1", "1-65536", "1-", "-1", "1-2-3", "http", "1 - 2"]
-)
+@pytest.mark.parametrize("text", ["", "0", "65536", "0-1", "2-1", "1-65536", "1-", "-1", "1-2-3", "http", "1 - 2"])
 def test_not_ports(text: str) -> None:
     assert complaint("bypass", f"list dport '{text}'") == f"bypass 'b', option 'dport': '{text}' {PORTS}"
 
@@ -290,8 +287,7 @@ def test_not_a_prefix(text: str) -> None:
         (
             "bypass",
             "list dst '2001:db8::1/32'",
-            "bypass 'b', option 'dst': '2001:db8::1/32' has bits set after its length"
-            " (did you mean '2001:db8::/32'?)",
+            "bypass 'b', option 'dst': '2001:db8::1/32' has bits set after its length (did you mean '2001:db8::/32'?)",
         ),
         (
             "cpe",
@@ -492,9 +488,7 @@ def test_load_names_the_file(tmp_path: Path, content: bytes, expected: str) -> N
     assert str(caught.value) == f"{file}{expected}"
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("missing", "No such file or directory"), (".", "Is a directory")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("missing", "No such file or directory"), (".", "Is a directory")])
 def test_load_what_cannot_be_read(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         config.load(tmp_path / name)
