@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,15 @@ from common.system import SystemLacks, require_program
 
 _TABLE: Final = "inet hybrid_access"
 _COMMENT: Final = "hybrid-access"
+
+# What a rule needs of the kernel, and what OpenWrt calls the package.
+_FEATURES: Final = {
+    "tproxy": "CONFIG_NFT_TPROXY, kmod-nft-tproxy",
+    "socket transparent": "CONFIG_NFT_SOCKET, kmod-nft-socket",
+    "fib": "CONFIG_NFT_FIB_INET, kmod-nft-fib",
+    "reject": "CONFIG_NFT_REJECT_INET, kmod-nft-core",
+    "tcp option": "CONFIG_NF_TABLES, kmod-nft-core",
+}
 
 
 def rules_directory() -> Path:
@@ -47,7 +57,7 @@ def load(file: str, variables: Mapping[str, str]) -> None:
         command += ["-D", f"{name}={value}"]
     done = _run([*command, "-f", str(directory / file)])
     if done.returncode:
-        raise SystemLacks(f"nftables does not take {file}: {_first_error(done.stderr)}")
+        raise SystemLacks(_why_refused(file, done.stderr))
 
 
 def unload() -> None:
@@ -103,6 +113,17 @@ def _add_iptables_rules(first: int, count: int) -> None:
         if done.returncode:
             remove_iptables_rules()
             raise SystemLacks(f"the kernel has no netfilter queue for us: {_first_error(done.stderr)}")
+
+
+def _why_refused(file: str, complaint: str) -> str:
+    """nft points at what the kernel did not take: a line of the file with carets under it."""
+    lines = complaint.splitlines()
+    for rule, pointer in pairwise(lines):
+        start, end = pointer.find("^"), pointer.rfind("^") + 1
+        for feature, where in _FEATURES.items():
+            if start >= 0 and feature in rule[start:end]:
+                return f"the kernel's nftables has no '{feature}' ({where}): {_first_error(complaint)}"
+    return f"nftables does not take {file}: {_first_error(complaint)}"
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -213,8 +213,11 @@ class Announcer:
                 self._request(_DEL_ADDR, ("MPTCP_PM_ATTR_ADDR", _end(found), _NLA_F_NESTED))
 
     def allow(self, subflows: int) -> None:
-        """How many subflows beyond its first a connection may have (the kernel's maximum is 8)."""
-        self._request(_SET_LIMITS, ("MPTCP_PM_ATTR_SUBFLOWS", subflows))
+        """How many subflows beyond its first a connection may have (the kernel's maximum is 8). Raises OSError."""
+        try:
+            self._request(_SET_LIMITS, ("MPTCP_PM_ATTR_SUBFLOWS", subflows))
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from None
 
     def allowed(self) -> int:
         (limits,) = self._request(_GET_LIMITS, flags=0)
@@ -226,6 +229,23 @@ class Announcer:
         message["version"] = 1
         message["attrs"] = list(attributes)
         return list(self._generic.nlm_request(message, msg_type=self._generic.prid, msg_flags=NLM_F_REQUEST | flags))
+
+
+class SubflowLimit:
+    """The limit as a setting, see common/settings.py."""
+
+    name = "mptcp subflow limit"
+    value = "8"
+    why = "a router may have several further links"
+
+    def __init__(self, announcer: Announcer) -> None:
+        self._announcer = announcer
+
+    def read(self) -> str:
+        return str(self._announcer.allowed())
+
+    def write(self, value: str) -> None:
+        self._announcer.allow(int(value))
 
 
 def _connect() -> GenericNetlinkSocket:

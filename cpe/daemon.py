@@ -27,7 +27,7 @@ from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import PathManager
 from common.routing import FAMILIES, DeviceState, Routing
-from common.sysctl import Setting, Settings
+from common.settings import Settings, Sysctl
 from common.system import SystemLacks, require_device, require_mptcp, require_privilege
 from common.transparent import Address
 from common.workers import Workers
@@ -35,14 +35,9 @@ from cpe.intercept import Interception
 from cpe.joins import Join, Joins, SecondaryLink
 
 SETTINGS: Final = (
-    Setting(
-        "net.mptcp.blackhole_timeout",
-        "0",
-        "one server that loses our SYNs must not end bonding for all",
-        optional=True,
-    ),
-    Setting("net.mptcp.path_manager", "userspace", "subflows are ours to order", optional=True),
-    Setting("net.mptcp.pm_type", "1", "subflows are ours to order"),
+    Sysctl("net.mptcp.blackhole_timeout", "0", "one server that loses our SYNs must not end bonding for all"),
+    # net.mptcp.path_manager since Linux 6.15, which still takes this name.
+    Sysctl("net.mptcp.pm_type", "1", "subflows are ours to order"),
 )
 
 
@@ -87,9 +82,9 @@ def run(config: CpeConfig, run_dir: Path) -> None:
         undo.callback(workers.stop)
         workers.start()
 
-        settings = Settings(run_dir / "cpe.sysctl")
+        settings = Settings(run_dir / "cpe.settings", SETTINGS)
         undo.callback(settings.restore)
-        settings.apply(SETTINGS)
+        settings.apply()
         undo.callback(routing.clean)
         _install_routes(routing, config, devices)
         _install_rules(undo, config, workers.count)

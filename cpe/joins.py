@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which connection gets a subflow over which secondary link, and when. Pure: path events in, orders out.
 
-A connection is joined when three things are known of it, in whatever order they come: it is established for the
-path manager, it has grown past the join threshold (so it is one of ours and worth a subflow), and there is an address
-to join at, announced by its HAG or given by the configuration. One subflow for each secondary link; a subflow that fails is tried again, each time after
-twice the wait, for as long as the connection lives.
+A connection is joined when three things are known of it, in whatever order they come: it is established for the path
+manager; it has grown past the join threshold, so it is one of ours and worth a subflow; and there is an address to join
+at, announced by its HAG or given by the configuration. One subflow for each secondary link; one that fails is tried
+again, each time after twice the wait, for as long as the connection lives.
 """
 
 from __future__ import annotations

@@ -24,27 +24,20 @@ from common.log import log
 from common.loop import Loop
 from common.packet import Segment
 from common.path_events import Endpoint
-from common.path_manager import Announcer
+from common.path_manager import Announcer, SubflowLimit
 from common.routing import Routing
-from common.sysctl import Setting, Settings
+from common.settings import Settings, Sysctl
 from common.system import SystemLacks, require_device, require_mptcp, require_privilege
 from common.transparent import Address
 from common.workers import Workers
 from hag.admit import Admission
 
 SETTINGS: Final = (
-    Setting(
-        "net.mptcp.path_manager",
-        "kernel",
-        "the kernel announces our address and takes the joins",
-        optional=True,
-    ),
-    Setting("net.mptcp.pm_type", "0", "the kernel announces our address and takes the joins"),
-    Setting("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),
-    Setting("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
+    # net.mptcp.path_manager since Linux 6.15, which still takes this name.
+    Sysctl("net.mptcp.pm_type", "0", "the kernel announces our address and takes the joins"),
+    Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),
+    Sysctl("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
 )
-
-_SUBFLOWS: Final = 8  # beyond the first, for a connection; the kernel's maximum
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,10 +79,13 @@ def run(config: HagConfig, run_dir: Path) -> None:
         undo.callback(workers.stop)
         workers.start()
 
-        settings = Settings(run_dir / "hag.sysctl")
+        announcer = Announcer()
+        undo.callback(announcer.close)
+        settings = Settings(run_dir / "hag.settings", (*SETTINGS, SubflowLimit(announcer)))
         undo.callback(settings.restore)
-        settings.apply(SETTINGS)
-        _announce(undo, announced)
+        settings.apply()
+        undo.callback(announcer.withdraw, announced)
+        announcer.announce(announced)
         undo.callback(routing.clean)
         routing.clean()
         routing.deliver_marked(config.table_base, config.rule_priority)
@@ -123,15 +119,6 @@ def _join_endpoints(routing: Routing, config: HagConfig) -> list[Endpoint]:
     if not endpoints:
         raise SystemLacks(f"device '{config.join_device}' (option 'join_device') has no address to announce")
     return endpoints
-
-
-def _announce(undo: ExitStack, endpoints: list[Endpoint]) -> None:
-    announcer = Announcer()
-    undo.callback(announcer.close)
-    undo.callback(announcer.allow, announcer.allowed())
-    announcer.allow(_SUBFLOWS)
-    undo.callback(announcer.withdraw, endpoints)
-    announcer.announce(endpoints)
 
 
 def _role(config: HagConfig) -> Role:
