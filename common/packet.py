@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""TCP packets as the queue hands them over: bytes to a Segment, and the few edits that we make.
+
+Bytes start with the IPv4 or IPv6 header. They come from anybody, so every function here answers any bytes
+with a result or with PacketError. A packet we cannot read is not ours to hold, and one that a proxy cannot
+speak for (a fragment, a source route that is not yet at its end) is refused in the same way.
+
+Edits change the TCP options only; payload stays. Three rules hold for all of them:
+  1. Checksums are updated by the difference of what changed (RFC 1624) and not computed afresh: a packet that
+     came in damaged goes out as damaged as it was, for its receiver to find out, and the payload is not read.
+     (A queue without NFQA_CFG_F_GSO gives real checksums: the kernel fills in what it had left to a device.)
+  2. What an end has signed is refused, since no edit survives the check at the other end: AH (RFC 4302),
+     TCP-MD5 (RFC 2385) and TCP-AO (RFC 5925).
+  3. With nothing to change the packet comes back as it was; else without what a link has padded it with.
+
+Options may begin on any octet (RFC 9293, section 3.1), so none is ever moved to align it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Final, NamedTuple, TypeAlias
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
+FIN: Final = 0x01
+SYN: Final = 0x02
+RST: Final = 0x04
+PSH: Final = 0x08
+ACK: Final = 0x10
+URG: Final = 0x20
+ECE: Final = 0x40
+CWR: Final = 0x80
+
+OPTION_END: Final = 0
+OPTION_NOP: Final = 1
+OPTION_MSS: Final = 2
+OPTION_MD5: Final = 19
+OPTION_AO: Final = 29
+OPTION_MPTCP: Final = 30
+
+MAX_OPTIONS: Final = 40  # bytes; the data offset counts up to 15 words, 5 of them are fixed
+
+MP_CAPABLE: Final = 0x0
+MP_JOIN: Final = 0x1
+ADD_ADDR: Final = 0x3
+
+MP_CAPABLE_HMAC_SHA256: Final = 0x01
+
+_IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV6 = struct.Struct("!IHBB16s16s")
+_TCP = struct.Struct("!HHIIBBHHH")
+_U16 = struct.Struct("!H")
+_JOIN_SYN = struct.Struct("!II")
+_JOIN_SYN_ACK = struct.Struct("!8sI")
+
+_PROTOCOL_TCP: Final = 6
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION = 0, 43, 44, 51, 60
+_EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION))
+_SOURCE_ROUTES: Final = frozenset((131, 137))  # IPv4 options: loose, strict
+_SIGNATURES: Final = frozenset((OPTION_MD5, OPTION_AO))
+_STEP: Final = SYN | ACK | RST | FIN  # the flags that tell the steps of a handshake apart
+
+# Octets of MP_CAPABLE after kind and length, by step: RFC 8684 section 3.1, RFC 6824 (a key in the SYN too)
+_MP_CAPABLE_SIZES: Final = {SYN: (2,), SYN | ACK: (10,), ACK: (18, 20, 22)}
+_MP_CAPABLE_V0_SIZES: Final = {SYN: (10,), SYN | ACK: (10,), ACK: (18,)}
+
+
+class PacketError(ValueError):
+    """The bytes are not a packet we work on; the text says why, without any byte of the payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpOption:
+    """One TCP option; ``data`` is what follows kind and length (0 ... 38 bytes)."""
+
+    kind: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MpCapable:
+    """MP_CAPABLE (RFC 8684 section 3.1). A key is a 64-bit number, None where the form has none."""
+
+    version: int
+    flags: int
+    sender_key: int | None
+    receiver_key: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MpJoin:
+    """MP_JOIN (RFC 8684 section 3.2).
+
+    The SYN has all but ``hmac``; the SYN+ACK has all but ``token``, its ``hmac`` is of 8 bytes; the ACK has
+    nothing but an ``hmac`` of 20 bytes.
+    """
+
+    backup: bool
+    address_id: int | None
+    token: int | None
+    nonce: int | None
+    hmac: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddr:
+    """ADD_ADDR (RFC 8684 section 3.4.1); ``port`` None means the subflow's; only an echo has no ``hmac``."""
+
+    address_id: int
+    address: str
+    port: int | None
+    echo: bool
+    hmac: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A TCP segment in its IP packet.
+
+    ``family`` is AF_INET or AF_INET6, addresses are text as inet_ntop writes it, ``flags`` is an OR of FIN
+    ... CWR. ``tcp_offset``, ``payload_offset`` and ``length`` count bytes from the start of the IP header;
+    what is past ``length`` is not the packet's. ``options`` are in wire order, without NOP and without what
+    follows the end-of-options octet. ``has_ah`` says that an authentication header covers the packet.
+
+    A Multipath TCP option whose size is not that of its form for these flags is taken as absent, as the
+    kernel does (net/mptcp/options.c). So are two MP_CAPABLE or two MP_JOIN: which of them the other end
+    acts on is anybody's guess, and without Multipath TCP the connection works.
+    """
+
+    family: int
+    source: str
+    destination: str
+    sport: int
+    dport: int
+    seq: int
+    ack: int
+    flags: int
+    window: int
+    dscp: int
+    ecn: int
+    options: tuple[TcpOption, ...]
+    tcp_offset: int
+    payload_offset: int
+    length: int
+    has_ah: bool
+
+    @property
+    def payload_length(self) -> int:
+        """TCP payload in bytes; that of a SYN is Fast Open data."""
+        return self.length - self.payload_offset
+
+    @property
+    def is_syn(self) -> bool:
+        """Opens a connection. SYN with RST or FIN does not, TCP throws such segments away."""
+        return self.flags & _STEP == SYN
+
+    @property
+    def is_syn_ack(self) -> bool:
+        return self.flags & _STEP == SYN | ACK
+
+    @property
+    def signed(self) -> bool:
+        """The ends sign what they send (AH, TCP-MD5, TCP-AO): no proxy can stand in for one of them."""
+        return self.has_ah or any(option.kind in _SIGNATURES for option in self.options)
+
+    @property
+    def mss(self) -> int | None:
+        """The maximum segment size option, in bytes; the first one if there are more."""
+        for option in self.options:
+            if option.kind == OPTION_MSS and len(option.data) == 2:
+                return int.from_bytes(option.data, "big")
+        return None
+
+    @property
+    def mp_capable(self) -> MpCapable | None:
+        found = self._mptcp(MP_CAPABLE)
+        return _pull_mp_capable(found[0], self.flags & _STEP) if len(found) == 1 else None
+
+    @property
+    def mp_join(self) -> MpJoin | None:
+        found = self._mptcp(MP_JOIN)
+        return _pull_mp_join(found[0], self.flags & _STEP) if len(found) == 1 else None
+
+    @property
+    def add_addr(self) -> AddAddr | None:
+        """The first announcement of the segment; there may be several."""
+        found = self._mptcp(ADD_ADDR)
+        return _pull_add_addr(found[0]) if found else None
+
+    def _mptcp(self, subtype: int) -> list[bytes]:
+        return [
+            option.data
+            for option in self.options
+            if option.kind == OPTION_MPTCP and option.data and option.data[0] >> 4 == subtype
+        ]
+
+
+def _pull_mp_capable(data: bytes, step: int) -> MpCapable | None:
+    version = data[0] & 0x0F
+    sizes = _MP_CAPABLE_SIZES if version else _MP_CAPABLE_V0_SIZES
+    if len(data) not in sizes.get(step, ()):
+        return None
+    sender, receiver = data[2:10], data[10:18]
+    return MpCapable(
+        version,
+        data[1],
+        int.from_bytes(sender, "big") if sender else None,
+        int.from_bytes(receiver, "big") if receiver else None,
+    )
+
+
+def _pull_mp_join(data: bytes, step: int) -> MpJoin | None:
+    backup = bool(data[0] & 0x01)
+    if step == SYN and len(data) == 10:
+        token, nonce = _JOIN_SYN.unpack_from(data, 2)
+        return MpJoin(backup, data[1], token, nonce, None)
+    if step == SYN | ACK and len(data) == 14:
+        hmac, nonce = _JOIN_SYN_ACK.unpack_from(data, 2)
+        return MpJoin(backup, data[1], None, nonce, hmac)
+    if step == ACK and len(data) == 22:
+        return MpJoin(False, None, None, None, data[2:])  # here the bit and the octet of the ID are reserved
+    return None
+
+
+def _pull_add_addr(data: bytes) -> AddAddr | None:
+    echo = bool(data[0] & 0x01)
+    end = len(data) if echo else len(data) - 8
+    size = end - 2
+    if size not in (4, 6, 16, 18):
+        return None
+    family, width = (AF_INET, 4) if size < 16 else (AF_INET6, 16)
+    return AddAddr(
+        address_id=data[1],
+        address=inet_ntop(family, data[2 : 2 + width]),
+        port=int.from_bytes(data[2 + width : end], "big") if size > width else None,
+        echo=echo,
+        hmac=None if echo else data[end:],
+    )
+
+
+class _Ip(NamedTuple):
+    family: int
+    source: bytes
+    destination: bytes
+    traffic_class: int
+    tcp_offset: int
+    length: int
+    has_ah: bool
+
+
+class _Span(NamedTuple):
+    """One option: octets ``start`` to ``end`` of the option area."""
+
+    kind: int
+    start: int
+    end: int
+
+
+class _Packet(NamedTuple):
+    """A packet taken apart. ``options`` is the whole option area, ``spans`` what it holds besides padding."""
+
+    data: bytes
+    ip: _Ip
+    payload_offset: int
+    options: bytes
+    spans: list[_Span]
+
+    @property
+    def flags(self) -> int:
+        return self.data[self.ip.tcp_offset + 13]
+
+    def is_capable(self, span: _Span) -> bool:
+        """Whether the option is an MP_CAPABLE, of whatever size."""
+        subtype = self.options[span.start + 2 : span.end][:1]
+        return span.kind == OPTION_MPTCP and subtype != b"" and subtype[0] >> 4 == MP_CAPABLE
+
+
+def _spans(area: bytes, where: str) -> list[_Span]:
+    """Walk an option area; IPv4 (RFC 791) and TCP (RFC 9293 section 3.2) write options alike."""
+    spans = []
+    start, size = 0, len(area)
+    while start < size:
+        kind = area[start]
+        if kind == OPTION_END:
+            break
+        if kind == OPTION_NOP:
+            start += 1
+            continue
+        end = start + area[start + 1] if start + 1 < size else start
+        if not start + 2 <= end <= size:
+            raise PacketError(f"{where} option {kind} at octet {start} of {size} has a wrong length")
+        spans.append(_Span(kind, start, end))
+        start = end
+    return spans
+
+
+def _open_ipv4(data: bytes) -> _Ip:
+    if len(data) < 20:
+        raise PacketError("IPv4 header is cut short")
+    first, tos, length, _, fragment, _, protocol, _, source, destination = _IPV4.unpack_from(data)
+    offset = (first & 0x0F) * 4
+    if not 20 <= offset <= length <= len(data):
+        raise PacketError(f"IPv4 header of {offset} bytes, packet of {length}, but {len(data)} are here")
+    if fragment & 0x3FFF:  # more to come, or not the first
+        raise PacketError("IPv4 fragment")
+    if protocol != _PROTOCOL_TCP:
+        raise PacketError(f"IPv4 protocol {protocol} is not TCP")
+    if offset > 20 and any(span.kind in _SOURCE_ROUTES for span in _spans(data[20:offset], "IPv4")):
+        raise PacketError("IPv4 source route: the header need not name the destination")
+    return _Ip(AF_INET, source, destination, tos, offset, length, False)
+
+
+def _open_ipv6(data: bytes) -> _Ip:
+    if len(data) < 40:
+        raise PacketError("IPv6 header is cut short")
+    first, payload, header, _, source, destination = _IPV6.unpack_from(data)
+    length = 40 + payload
+    if length > len(data):
+        raise PacketError(f"IPv6 packet of {length} bytes, but {len(data)} are here")
+    offset, has_ah = (40, False) if header == _PROTOCOL_TCP else _skip_extensions(data, header, length)
+    return _Ip(AF_INET6, source, destination, first >> 20 & 0xFF, offset, length, has_ah)
+
+
+def _skip_extensions(data: bytes, header: int, length: int) -> tuple[int, bool]:
+    """Walk the extension headers (RFC 8200 section 4): the offset of TCP, whether an AH was on the way."""
+    offset, has_ah = 40, False
+    while header != _PROTOCOL_TCP:
+        if header not in _EXTENSIONS:
+            raise PacketError(f"IPv6 next header {header} is neither TCP nor one to skip")
+        if offset + 8 > length:
+            raise PacketError(f"IPv6 extension header {header} is cut short")
+        following, size = data[offset], data[offset + 1]
+        if header == _FRAGMENT:
+            if _U16.unpack_from(data, offset + 2)[0] & 0xFFF9:
+                raise PacketError("IPv6 fragment")
+            offset += 8  # an atomic fragment (RFC 6946): the whole packet
+        elif header == _AH:
+            has_ah = True
+            offset += (size + 2) * 4
+        else:
+            if header == _ROUTING and data[offset + 3]:
+                raise PacketError("IPv6 source route: the header does not name the destination")
+            offset += (size + 1) * 8
+        header = following
+    return offset, has_ah
+
+
+def _open(data: Bytes) -> _Packet:
+    data = bytes(data)  # no copy if it is bytes already; a memoryview may be strided
+    version = data[0] >> 4 if data else 0
+    if version == 4:
+        ip = _open_ipv4(data)
+    elif version == 6:
+        ip = _open_ipv6(data)
+    else:
+        raise PacketError(f"IP version {version}" if data else "empty packet")
+    options = ip.tcp_offset + 20
+    if options > ip.length:
+        raise PacketError("TCP header is cut short")
+    payload = ip.tcp_offset + (data[ip.tcp_offset + 12] >> 4) * 4
+    if not options <= payload <= ip.length:
+        raise PacketError(f"TCP data offset {data[ip.tcp_offset + 12] >> 4} is outside of the segment")
+    area = data[options:payload]
+    return _Packet(data, ip, payload, area, _spans(area, "TCP"))
+
+
+def parse(data: Bytes) -> Segment:
+    """The segment in an IPv4 or IPv6 packet; checksums are not looked at.
+
+    IPv6 hop-by-hop, routing (with no segment left), destination options, authentication and atomic fragment
+    headers are skipped. Raises PacketError for what is not one whole TCP segment with well-formed options.
+    """
+    packet = _open(data)
+    ip, area = packet.ip, packet.options
+    sport, dport, seq, ack, _, flags, window, _, _ = _TCP.unpack_from(packet.data, ip.tcp_offset)
+    return Segment(
+        ip.family,
+        inet_ntop(ip.family, ip.source),
+        inet_ntop(ip.family, ip.destination),
+        sport,
+        dport,
+        seq,
+        ack,
+        flags,
+        window,
+        ip.traffic_class >> 2,
+        ip.traffic_class & 0x03,
+        tuple([TcpOption(kind, area[start + 2 : end]) for kind, start, end in packet.spans]),
+        ip.tcp_offset,
+        packet.payload_offset,
+        ip.length,
+        ip.has_ah,
+    )
+
+
+def _sum(data: bytes | bytearray) -> int:
+    """The ones' complement sum of the 16-bit words of ``data``, not folded.
+
+    2**16 is 1 modulo 0xFFFF, so a long number and the sum of its words leave the same remainder there.
+    """
+    return int.from_bytes(data, "big") if len(data) % 2 == 0 else int.from_bytes(data, "big") << 8
+
+
+def checksums_ok(data: Bytes) -> bool:
+    """Whether the TCP and the IPv4 header checksum are right. Raises PacketError where parse() does."""
+    data, ip, _, _, _ = _open(data)
+    pseudo = _sum(ip.source + ip.destination) + _PROTOCOL_TCP + ip.length - ip.tcp_offset
+    if (pseudo + _sum(data[ip.tcp_offset : ip.length])) % 0xFFFF:
+        return False
+    return ip.family == AF_INET6 or _sum(data[: ip.tcp_offset]) % 0xFFFF == 0
+
+
+def _adjust(header: bytearray, offset: int, difference: int) -> None:
+    """Update the checksum at ``offset`` for words whose sum has grown by ``difference`` (RFC 1624).
+
+    Neither header can sum up to plain zero, so of the two zeros the result is the one that a sender writes.
+    """
+    (checksum,) = _U16.unpack_from(header, offset)
+    _U16.pack_into(header, offset, (checksum - difference) % 0xFFFF)
+
+
+def _resize(header: bytearray, ip: _Ip, growth: int) -> None:
+    offset = 2 if ip.family == AF_INET else 4
+    size = _U16.unpack_from(header, offset)[0] + growth
+    if size > 0xFFFF:
+        raise PacketError("packet would get longer than its IP header can say")
+    _U16.pack_into(header, offset, size)
+    if growth and ip.family == AF_INET:
+        _adjust(header, 10, growth)
+
+
+def _with_options(packet: _Packet, options: bytes | bytearray) -> bytes:
+    """The packet with another option area, a multiple of 4 bytes and at most 40."""
+    data, ip = packet.data, packet.ip
+    if ip.has_ah or any(span.kind in _SIGNATURES for span in packet.spans):
+        raise PacketError("segment is signed (AH, TCP-MD5 or TCP-AO)")
+    old = data[ip.tcp_offset : packet.payload_offset]
+    new = bytearray(old[:20] + options)
+    new[12] = len(new) << 2 | old[12] & 0x0F
+    growth = len(new) - len(old)
+    _adjust(new, 16, _sum(new) - _sum(old) + growth)  # once more for the length in the pseudo-header
+    header = bytearray(data[: ip.tcp_offset])
+    _resize(header, ip, growth)
+    return bytes(header + new) + data[packet.payload_offset : ip.length]
+
+
+def _pad(options: bytes, padding: bytes) -> bytes:
+    """``options`` filled up to whole words with their old padding, then zeros, and no further."""
+    return (options + padding + bytes(3))[: (len(options) + 3) & ~3]
+
+
+def _add(packet: _Packet, option: bytes) -> bytes:
+    """The option area with ``option`` (whole words) after the last one.
+
+    It takes the place of padding if there is enough of it: at the end, else between options, which are then
+    moved together. So a SYN full of Fast Open data still fits the link. Else the area grows, padding stays.
+    """
+    area = packet.options
+    used = packet.spans[-1].end if packet.spans else 0
+    grown = area[:used] + option + area[used:]
+    if len(area) - used >= len(option):
+        return grown[: len(area)]
+    packed = _pad(b"".join(area[start:end] for _, start, end in packet.spans) + option, b"")
+    return packed if len(packed) <= len(area) else grown
+
+
+def insert_mp_capable(data: Bytes, *, version: int = 1, flags: int = MP_CAPABLE_HMAC_SHA256) -> bytes:
+    """A SYN with the 4-byte MP_CAPABLE of RFC 8684 added as last option; Fast Open data stays.
+
+    The packet gets 4 bytes longer unless padding can make room. Raises PacketError where parse() does, and
+    if the packet is no SYN, has a Multipath TCP option already (MP_CAPABLE beside MP_JOIN means nothing),
+    is signed or has no room; ValueError for version 0, whose option is another, and for what does not fit a
+    field.
+    """
+    if not (1 <= version <= 15 and 0 <= flags <= 255):
+        raise ValueError(f"MP_CAPABLE cannot say version {version}, flags {flags:#x} in 4 bytes")
+    packet = _open(data)
+    if packet.flags & _STEP != SYN:
+        raise PacketError("MP_CAPABLE goes into a SYN, and this is none")
+    if any(span.kind == OPTION_MPTCP for span in packet.spans):
+        raise PacketError("SYN has a Multipath TCP option already")
+    options = _add(packet, bytes((OPTION_MPTCP, 4, MP_CAPABLE << 4 | version, flags)))
+    if len(options) > MAX_OPTIONS:
+        raise PacketError("no room for MP_CAPABLE among the TCP options")
+    return _with_options(packet, options)
+
+
+def strip_mp_capable(data: Bytes) -> bytes:
+    """The packet without any MP_CAPABLE, whatever its version and size; other options, MPTCP's too, stay.
+
+    The TCP header shrinks. Padding that its end no longer needs goes with the option; what is between other
+    options stays. So an insertion that made the packet longer is undone to the byte, another up to padding.
+    Raises PacketError where parse() does, and if the segment with the option is signed.
+    """
+    packet = _open(data)
+    capable = [span for span in packet.spans if packet.is_capable(span)]
+    if not capable:
+        return packet.data
+    others = [span for span in packet.spans if span not in capable]
+    kept = bytearray(packet.options[: others[-1].end if others else 0])
+    for span in reversed(capable):
+        del kept[span.start : span.end]  # nothing, for one after the last of the others
+    return _with_options(packet, _pad(bytes(kept), packet.options[packet.spans[-1].end :]))
+
+
+def strip_option(data: Bytes, kind: int) -> bytes:
+    """The packet with NOPs in place of every option of that kind, as middleboxes do (iptables: TCPOPTSTRIP).
+
+    Raises PacketError where parse() does, and if the segment with the option is signed.
+    """
+    packet = _open(data)
+    options = bytearray(packet.options)
+    for span in packet.spans:
+        if span.kind == kind:
+            options[span.start : span.end] = bytes((OPTION_NOP,)) * (span.end - span.start)
+    return _with_options(packet, options) if options != packet.options else packet.data
+
+
+def clamp_mss(data: Bytes, mss: int) -> bytes:
+    """The packet with its maximum segment size lowered to ``mss`` bytes; never raised, and none is added.
+
+    Only a SYN or a SYN+ACK is changed. Raises PacketError where parse() does, and if the segment to change is
+    signed; ValueError if ``mss`` does not fit the option.
+    """
+    if not 0 < mss <= 0xFFFF:
+        raise ValueError(f"{mss} is not a maximum segment size")
+    packet = _open(data)
+    if packet.flags & _STEP not in (SYN, SYN | ACK):
+        return packet.data
+    options = bytearray(packet.options)
+    for kind, start, end in packet.spans:
+        if kind == OPTION_MSS and end - start == 4 and _U16.unpack_from(options, start + 2)[0] > mss:
+            _U16.pack_into(options, start + 2, mss)
+    return _with_options(packet, options) if options != packet.options else packet.data
