@@ -41,7 +41,7 @@ class Role:
     server_protocol: int
     decide: Callable[[Segment], Decision]
     source: Callable[[Segment], Address]  # where the server leg comes from
-    server_mark: int  # of the server leg's packets, 0 for none
+    server_mark: int  # of what the server leg sends
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
     join_after: int  # bytes after which control hears of a connection
 
@@ -120,7 +120,7 @@ class Gate:
         if connection is not None:
             connection.syn_again(queued, self.loop.now())
             return
-        reason = self._role.decide(syn).passed
+        reason = "signed segment" if syn.signed else self._role.decide(syn).passed
         if reason is None and len(self.connections) >= self._max_flows:
             reason = "table full"
         if reason is None:
@@ -150,7 +150,7 @@ class Gate:
     def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str) -> None:
         self.counters[f"passed: {reason}"] += 1
         payload = None
-        if syn is not None and self._role.strips and syn.mp_capable is not None:
+        if syn is not None and self._role.strips and not syn.signed:
             payload = packet.strip_mp_capable(queued.payload)
         self.queue.verdict(queued.id, ACCEPT, marks.combine(queued.mark, 0), payload)
 

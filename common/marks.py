@@ -15,7 +15,7 @@ MASK: Final = 0xFF000000
 GATE: Final = 0x48000000  # a SYN that the queue rule takes
 DELIVER: Final = 0x49000000  # belongs to a socket of ours: the routing rule sends it to this host
 _REFUSE: Final = 0x4A000000
-_LINK: Final = 0x50000000  # server legs of the CPE: the link that carries the first subflow
+_SERVER_LEG: Final = 0x50000000  # what the server legs send; on the CPE by the link of the first subflow
 _RELEASE: Final = 0x60000000  # a SYN for the listener of a worker
 
 MAX_LINKS: Final = 16
@@ -35,9 +35,9 @@ def release(worker: int) -> int:
     return _RELEASE + (worker << 24)
 
 
-def link(index: int) -> int:
-    """The mark of packets that leave by the link with this place in the configuration (0 ... MAX_LINKS - 1)."""
-    return _LINK + (index << 24)
+def server_leg(link: int = 0) -> int:
+    """The mark of what a server leg sends by the link with this place in the configuration (0 ... MAX_LINKS - 1)."""
+    return _SERVER_LEG + (link << 24)
 
 
 def combine(packet: int, ours: int) -> int:

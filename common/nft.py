@@ -26,6 +26,8 @@ _FEATURES: Final = {
     "tproxy": "CONFIG_NFT_TPROXY, kmod-nft-tproxy",
     "socket transparent": "CONFIG_NFT_SOCKET, kmod-nft-socket",
     "fib": "CONFIG_NFT_FIB_INET, kmod-nft-fib",
+    "ct zone": "CONFIG_NF_CONNTRACK_ZONES, kmod-nf-conntrack",
+    "notrack": "CONFIG_NFT_CT, kmod-nft-core",
     "reject": "CONFIG_NFT_REJECT_INET, kmod-nft-core",
     "tcp option": "CONFIG_NF_TABLES, kmod-nft-core",
 }

@@ -62,8 +62,7 @@ def server_leg(family: int, protocol: int, source: Address, destination: Address
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
     try:
         _prepare(sock, family)
-        if mark:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if source[1]:
             # The same client port may lead to several servers.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

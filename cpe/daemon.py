@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from common import daemon, marks, nft, transparent
+from common import daemon, marks, nft, privilege, transparent
 from common.config import MAX_WORKERS, CpeConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed
@@ -28,7 +28,7 @@ from common.path_events import Endpoint
 from common.path_manager import PathManager
 from common.routing import FAMILIES, DeviceState, Routing
 from common.settings import Settings, Sysctl
-from common.system import SystemLacks, require_device, require_mptcp, require_privilege
+from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
 from common.workers import Workers
 from cpe.intercept import Interception
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(config: CpeConfig, run_dir: Path) -> None:
     """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
-    require_privilege()
+    privilege.require()
     require_mptcp()
     for device in config.lan:
         require_device(device, "option 'lan'")
@@ -172,7 +172,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         server_protocol=transparent.MPTCP,
         decide=Interception(config, frozenset(int(family) for family in addresses)).decide,
         source=source,
-        server_mark=marks.link(config.links.index(config.primary)),
+        server_mark=marks.server_leg(config.links.index(config.primary)),
         strips=False,
         join_after=config.join_after,
     )
@@ -205,7 +205,7 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
             routing.default_through(state, family, table)
             for address in state.addresses[family]:
                 routing.lookup_from(address, table, config.rule_priority + 1)
-            routing.lookup_marked(family, marks.link(place), table, config.rule_priority + 3)
+            routing.lookup_marked(family, marks.server_leg(place), table, config.rule_priority + 3)
 
 
 def _install_rules(undo: ExitStack, config: CpeConfig, workers: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from common import daemon, nft, transparent
+from common import daemon, marks, nft, privilege, transparent
 from common.config import MAX_WORKERS, HagConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed
@@ -27,7 +27,7 @@ from common.path_events import Endpoint
 from common.path_manager import Announcer, SubflowLimit
 from common.routing import Routing
 from common.settings import Settings, Sysctl
-from common.system import SystemLacks, require_device, require_mptcp, require_privilege
+from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
 from common.workers import Workers
 from hag.admit import Admission
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(config: HagConfig, run_dir: Path) -> None:
     """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
-    require_privilege()
+    privilege.require()
     require_mptcp()
     for device in config.access:
         require_device(device, "option 'access'")
@@ -131,7 +131,7 @@ def _role(config: HagConfig) -> Role:
         server_protocol=transparent.TCP,
         decide=Admission(config).decide,
         source=source,
-        server_mark=0,
+        server_mark=marks.server_leg(),
         strips=True,
         join_after=1 << 62,
     )
