@@ -113,8 +113,8 @@ class Connection:
         if self._error:
             self.handle(Event.CONNECT_FAILED)
             return
+        self.handle(Event.CONNECTED)  # first: the client waits for it
         self.token = mptcp.token(self._server)
-        self.handle(Event.CONNECTED)
 
     def _on_server(self, events: int) -> None:
         assert self._relay is not None

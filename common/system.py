@@ -6,26 +6,12 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
-from pathlib import Path
-from typing import Final
 
 from common.transparent import MPTCP
-
-_CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 
 
 class SystemLacks(Exception):
     """The box lacks a privilege, a kernel feature, a program or a device; the text is one sentence that names it."""
-
-
-def require_privilege() -> None:
-    effective = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
-    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
-    if missing:
-        raise SystemLacks(f"{' and '.join(missing)} missing: start as root, or with these capabilities")
 
 
 def require_program(name: str, package: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from common import privilege
 from common.channel import Channel, Message
 from common.flow import Event, State
 from common.gate import Gate, Role
@@ -103,6 +104,7 @@ def run(role: Role, equipment: Equipment, release_mark: int, max_flows: int) -> 
     status = 1
     try:
         _leave_control_behind(equipment)
+        privilege.drop_the_rest()
         loop = Loop()
         loop.on_signal(signal.SIGTERM, loop.stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for control, which then says stop
