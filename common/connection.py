@@ -196,7 +196,7 @@ class Connection:
 
     def _reset(self) -> None:
         if self._relay is not None:
-            self._gate.count("reset")
+            self._gate.count("reset: a leg failed")
             self._relay.reset()
         else:
             self._gate.loop.forget(self._server.fileno())

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from common import marks, packet, transparent
 from common.connection import Connection, Key
@@ -20,7 +21,8 @@ from common.packet import PacketError, Segment
 from common.relay import PipePool
 from common.transparent import Address
 
-_SWEEP = 1.0  # seconds between looks for flows whose time is over
+_SWEEP: Final = 1.0  # seconds between looks for flows whose time is over
+_PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,14 @@ class Role:
     join_after: int  # bytes after which control hears of a connection
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one worker may have at a time, so that its descriptors suffice."""
+
+    flows: int
+    pipes: int
+
+
 class Gate:
     """One worker's queue, listeners and connections."""
 
@@ -56,12 +66,12 @@ class Gate:
         queue: Queue,
         listeners: Sequence[socket.socket],
         release_mark: int,
-        max_flows: int,
+        limits: Limits,
         report_growth: Callable[[int], None],
     ) -> None:
         self.loop = loop
         self.queue = queue
-        self.pipes = PipePool()
+        self.pipes = PipePool(limits.pipes)
         self.release_mark = release_mark
         self.join_after = role.join_after
         self.report_growth = report_growth
@@ -70,10 +80,10 @@ class Gate:
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
         self._role = role
         self._listeners = listeners
-        self._max_flows = max_flows
+        self._max_flows = limits.flows
         loop.add(queue.fileno(), IN, self._on_queue)
         for listener in listeners:
-            loop.add(listener.fileno(), IN, partial(self._on_listener, listener))
+            self._watch(listener)
 
     def close(self) -> None:
         """Takes no more connections; those that are open stay."""
@@ -163,10 +173,20 @@ class Gate:
             except BlockingIOError:
                 return
             except OSError as error:
-                # ECONNABORTED, or no descriptor left: the client's connection waits or is gone, ours goes on.
-                log.warning("accept: %s", error.strerror)
+                if error.errno != errno.ECONNABORTED:
+                    # No descriptor or memory left: what waits here goes on waiting, and must not keep us awake.
+                    self._pause(listener, error)
                 return
             self._on_client_leg(client, peer[:2])
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        self.counters[f"accept: {error.strerror}"] += 1
+        self.loop.remove(listener.fileno())
+        self.loop.call_later(_PAUSE, partial(self._watch, listener))
+
+    def _watch(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            self.loop.add(listener.fileno(), IN, partial(self._on_listener, listener))
 
     def _on_client_leg(self, client: socket.socket, peer: Address) -> None:
         client.setblocking(False)
@@ -185,6 +205,8 @@ class Gate:
     def _sweep(self) -> None:
         now = self.loop.now()
         for connection in [late for late in self._opening.values() if late.deadline <= now]:
+            if connection.state is State.RELEASED:
+                self.count("reset: the client did not finish")
             try:
                 connection.handle(Event.EXPIRED)
             except FlowError:

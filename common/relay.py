@@ -25,6 +25,7 @@ from common.loop import ERR, HUP, IN, OUT, RDHUP, Loop
 
 COPIED: Final = 128 * 1024
 PIPE: Final = 256 * 1024
+_SPARE: Final = 64  # pipes that wait for use
 TURN: Final = 1 << 20  # bytes that one connection may move before the others have their turn
 
 # Why a half has stopped for now
@@ -41,30 +42,38 @@ Pipe = tuple[int, int]
 
 
 class PipePool:
-    """Empty pipes to lend: (read end, write end)."""
+    """Empty pipes to lend, at most ``most`` at a time: (read end, write end)."""
 
-    def __init__(self, spare: int = 64) -> None:
-        self._spare = spare
-        self._pipes: list[Pipe] = []
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._made = 0
+        self._spare: list[Pipe] = []
 
-    def take(self) -> Pipe:
-        """Raises OSError when the process has no descriptors left."""
-        if self._pipes:
-            return self._pipes.pop()
-        pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    def take(self) -> Pipe | None:
+        """None if all are lent, or the process has no descriptors left."""
+        if self._spare:
+            return self._spare.pop()
+        if self._made >= self._most:
+            return None
+        try:
+            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        self._made += 1
         # Past its share of pipe pages an unprivileged process is refused: the pipe then stays as small as it is.
         with contextlib.suppress(OSError):
             fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, PIPE)
         return pipe
 
     def give_back(self, pipe: Pipe) -> None:
-        if len(self._pipes) < self._spare:
-            self._pipes.append(pipe)
+        if len(self._spare) < _SPARE:
+            self._spare.append(pipe)
         else:
             self.discard(pipe)
 
-    @staticmethod
-    def discard(pipe: Pipe) -> None:
+    def discard(self, pipe: Pipe) -> None:
+        """For a pipe that is not empty."""
+        self._made -= 1
         os.close(pipe[0])
         os.close(pipe[1])
 
@@ -126,10 +135,9 @@ class Half:
             return WAIT_SINK if self._filled else WAIT_SOURCE
 
     def _borrow_pipe(self) -> Pipe | None:
-        """None while bytes are to be copied: at first, and when there is no descriptor left for a pipe."""
+        """None while bytes are to be copied: at first, and when no pipe can be had."""
         if self.moved >= COPIED:
-            with contextlib.suppress(OSError):
-                self._pipe = self._pipes.take()
+            self._pipe = self._pipes.take()
         return self._pipe
 
     def _send(self, data: memoryview) -> bool:

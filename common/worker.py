@@ -18,7 +18,7 @@ from typing import Final
 from common import privilege
 from common.channel import Channel, Message
 from common.flow import Event, State
-from common.gate import Gate, Role
+from common.gate import Gate, Limits, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
@@ -51,12 +51,10 @@ class Equipment:
 class Worker:
     """Joins gate and channel."""
 
-    def __init__(self, loop: Loop, role: Role, equipment: Equipment, release_mark: int, max_flows: int) -> None:
+    def __init__(self, loop: Loop, role: Role, equipment: Equipment, release_mark: int, limits: Limits) -> None:
         self._loop = loop
         self._channel = Channel(loop, equipment.channel, self._on_message, self._on_orphaned)
-        self._gate = Gate(
-            loop, role, equipment.queue, equipment.listeners, release_mark, max_flows, self._report_growth
-        )
+        self._gate = Gate(loop, role, equipment.queue, equipment.listeners, release_mark, limits, self._report_growth)
         self._grown: list[int] = []
 
     def _report_growth(self, token: int) -> None:
@@ -89,6 +87,7 @@ class Worker:
 
     def _on_orphaned(self) -> None:
         log.warning("control is gone: %d connections go on, no more are taken", len(self._gate.connections))
+        self._loop.on_signal(signal.SIGTERM, self._stop)
         self._gate.close()
         self._leave_when_idle()
 
@@ -99,18 +98,19 @@ class Worker:
         self._loop.call_later(_LAST_FLOWS, self._leave_when_idle)
 
 
-def run(role: Role, equipment: Equipment, release_mark: int, max_flows: int) -> None:
+def run(role: Role, equipment: Equipment, release_mark: int, limits: Limits) -> None:
     """The whole life of a worker, in a process that was forked for it. Does not return."""
     status = 1
     try:
         _leave_control_behind(equipment)
         privilege.drop_the_rest()
         loop = Loop()
-        loop.on_signal(signal.SIGTERM, loop.stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for control, which then says stop
+        # ^C, and a service manager's SIGTERM, reach every process at once: control will tell us.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # What has been imported stays: the collector need not look at it again.
         gc.freeze()
-        Worker(loop, role, equipment, release_mark, max_flows)
+        Worker(loop, role, equipment, release_mark, limits)
         loop.run()
         status = 0
     except BaseException:

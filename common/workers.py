@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Final
 from common import marks, transparent, worker
 from common.channel import Channel, Message
 from common.control import Reply
-from common.gate import Role
+from common.gate import Limits, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
@@ -27,6 +28,8 @@ from common.worker import Equipment
 _ANSWER_WITHIN: Final = 3.0  # seconds
 _SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
 _GIVE_UP: Final = 5  # short lives in a row
+_STOPPING: Final = 2.0  # seconds that a worker may take to stop
+_DYING: Final = 0.5  # and to be gone after it has hung up
 _FD_PER_FLOW: Final = 3  # two sockets, and a pipe for every other one
 _FD_RESERVE: Final = 256
 
@@ -68,7 +71,7 @@ class Workers:
         self._count = count
         self._queue = queue
         self._port = port
-        self._max_flows = max_flows or _flows_by_descriptors()
+        self._limits = _limits(max_flows)
         self._on_grown = on_grown
         self._on_hopeless = on_hopeless
         self._seats: dict[int, _Seat] = {}
@@ -92,7 +95,7 @@ class Workers:
                     **head,
                     "workers": [{"worker": a["worker"], "pid": a["pid"], "flows": a["flows"]} for a in answers],
                     "flows": sum(answer["flows"] for answer in answers),
-                    "max_flows": self._max_flows * self._count,
+                    "max_flows": self._limits.flows * self._count,
                     "counters": dict(sorted(counters.items())),
                 }
             )
@@ -123,7 +126,7 @@ class Workers:
         for seat in self._seats.values():
             seat.channel.send({"stop": True})
         for seat in self._seats.values():
-            _reap(seat.pid)
+            _reap(seat.pid, _STOPPING)
             seat.channel.close()
         self._seats.clear()
 
@@ -137,7 +140,7 @@ class Workers:
             raise
         pid = os.fork()
         if pid == 0:
-            worker.run(self._role, equipment, marks.release(number), self._max_flows)
+            worker.run(self._role, equipment, marks.release(number), self._limits)
         equipment.close()
         channel = Channel(
             self._loop, ours, lambda message: self._on_message(number, message), lambda: self._on_end(number)
@@ -162,7 +165,7 @@ class Workers:
     def _on_end(self, number: int) -> None:
         """A worker has died; its connections have been reset by the kernel, new ones pass unbonded meanwhile."""
         seat = self._seats.pop(number)
-        log.error("worker %d (process %d) has died: %s", number, seat.pid, _reap(seat.pid))
+        log.error("worker %d (process %d) has died: %s", number, seat.pid, _reap(seat.pid, _DYING))
         if self._stopping:
             return
         short_lives = seat.short_lives + 1 if self._loop.now() - seat.since < _SHORT_LIFE else 0
@@ -210,18 +213,28 @@ def _why_no_queue(error: OSError, queue: int) -> str:
     return f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}"
 
 
-def _flows_by_descriptors() -> int:
-    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        limit = hard
-    return max(1, (limit - _FD_RESERVE) // _FD_PER_FLOW)
+def _limits(max_flows: int | None) -> Limits:
+    """As many connections as were asked for, or as there are descriptors for; the rest of these are for pipes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    descriptors = hard - _FD_RESERVE
+    flows = max(1, min(max_flows or descriptors, descriptors // _FD_PER_FLOW))
+    if max_flows is not None and flows < max_flows:
+        log.warning("%d connections a worker instead of %d: the limit of open files is %d", flows, max_flows, hard)
+    return Limits(flows, max(0, descriptors - 2 * flows) // 2)
 
 
-def _reap(pid: int) -> str:
-    """Waits for the process and says how it ended."""
+def _reap(pid: int, patience: float) -> str:
+    """Waits for the process, ends it when that takes too long, and says how it ended."""
+    deadline = time.monotonic() + patience
     try:
-        _, status = os.waitpid(pid, 0)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.005)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
     except ChildProcessError:
         return "unknown"
     code = os.waitstatus_to_exitcode(status)
