@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What hybridctl shows to people: a configuration, a daemon's status, its flows. Values in, text out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from common.config import Config, CpeConfig, HagConfig
+from ctl.terminal import Bold
+from ctl.units import duration, endpoint, number, volume
+
+Answer = Mapping[str, Any]
+Line = tuple[str, Any]
+
+# What became of connections so far, by the first word of the counter's name.
+_FATES: Final = {"opened": "opened", "passed": "passed unbonded", "refused": "refused", "reset": "reset"}
+
+_HEADS: Final = {
+    "cpe": ("CLIENT", "SERVER", "STATE", "LINKS", "UP", "DOWN", "AGE"),
+    "hag": ("CLIENT", "SERVER", "STATE", "SUBFLOWS", "UP", "DOWN", "AGE"),
+}
+_RIGHT: Final = ("UP", "DOWN")
+_UNDECIDED: Final = ("held", "released")  # whether the peer does Multipath TCP may not be known yet
+
+
+def configuration(config: Config) -> str:
+    """In a line, what a file configures."""
+    cpe = _cpe(config.cpe) if config.cpe else None
+    hag = _hag(config.hag) if config.hag else None
+    return "; ".join(filter(None, (cpe, hag)))
+
+
+def _cpe(config: CpeConfig) -> str:
+    links = ", ".join(f"{link.name} ({link.role.value})" for link in config.links)
+    return f"cpe with {'link' if len(config.links) == 1 else 'links'} {links}"
+
+
+def _hag(config: HagConfig) -> str:
+    prefixes = "prefix" if len(config.subscribers) == 1 else "prefixes"
+    return f"hag for {len(config.subscribers)} subscriber {prefixes} at {', '.join(config.access)}"
+
+
+def status(answer: Answer, bold: Bold) -> str:
+    """A daemon's answer to 'status': the daemon, a CPE's links, the workers, and what became of connections so far."""
+    objects = [_daemon(answer)]
+    objects += [_link(link) for link in answer.get("links", ())]
+    objects.append(_workers(answer["workers"]))
+    objects += _fates(answer["counters"])
+    return "\n\n".join(_object(lines, bold) for lines in objects)
+
+
+def _object(lines: Sequence[Line], bold: Bold) -> str:
+    """The first line names the object, the others are indented below it."""
+    first, *others = (f"{bold(f'{key}:')} {value}" for key, value in lines)
+    return "\n  ".join([first, *others])
+
+
+def _daemon(answer: Answer) -> list[Line]:
+    lines: list[Line] = [
+        ("daemon", f"hybrid-{answer['role']}"),
+        ("version", answer["version"]),
+        ("process", answer["pid"]),
+    ]
+    if answer["role"] == "cpe":
+        lines += [("lan", ", ".join(answer["lan"])), ("steering", answer["steering"])]
+    else:
+        lines += [
+            ("access", ", ".join(answer["access"])),
+            ("subflows at", ", ".join(endpoint(at["address"], at["port"]) for at in answer["join"])),
+            ("subscribers", ", ".join(answer["subscribers"])),
+        ]
+    return [*lines, ("connections now", f"{answer['flows']} of at most {answer['max_flows']}")]
+
+
+def _link(link: Answer) -> list[Line]:
+    return [
+        ("link", link["name"]),
+        ("role", link["role"]),
+        ("device", link["device"]),
+        ("addresses", ", ".join(link["addresses"])),
+    ]
+
+
+def _workers(workers: Sequence[Answer]) -> list[Line]:
+    lines: list[Line] = [("workers", len(workers))]
+    return lines + [(f"process {worker['pid']}", number(worker["flows"], "connection")) for worker in workers]
+
+
+def _fates(counters: Mapping[str, int]) -> list[list[Line]]:
+    """For each fate its sum and the reasons, the most frequent first."""
+    groups: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, count in counters.items():
+        fate, _, reason = name.partition(": ")
+        groups[fate][reason] = count
+    known = [fate for fate in _FATES if fate in groups]
+    return [_fate(fate, groups[fate]) for fate in [*known, *sorted(groups.keys() - _FATES.keys())]]
+
+
+def _fate(fate: str, reasons: Mapping[str, int]) -> list[Line]:
+    lines: list[Line] = [(_FATES.get(fate, fate), sum(reasons.values()))]
+    if reasons.keys() == {""}:
+        return lines
+    by_count = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return lines + [(reason or "other", count) for reason, count in by_count]
+
+
+def flows(role: str, answer: Sequence[Answer], bold: Bold) -> str:
+    """A daemon's answer to 'flows' as a table, the oldest first."""
+    if not answer:
+        return f"hybrid-{role} relays no connections."
+    oldest_first = sorted(answer, key=lambda flow: flow["age"], reverse=True)
+    return table(_HEADS[role], [_flow(role, flow) for flow in oldest_first], bold)
+
+
+def titled_flows(role: str, answer: Sequence[Answer], bold: Bold) -> str:
+    """The same below the name of the daemon, for when another one's table follows."""
+    text = flows(role, answer, bold)
+    return f"{bold(f'hybrid-{role}:')}\n{text}" if answer else text
+
+
+def _flow(role: str, flow: Answer) -> list[str]:
+    return [
+        endpoint(flow["client"], flow["client_port"]),
+        endpoint(flow["server"], flow["server_port"]),
+        flow["state"],
+        _links(flow) if role == "cpe" else _subflows(flow),
+        volume(flow["up_bytes"]),
+        volume(flow["down_bytes"]),
+        duration(flow["age"]),
+    ]
+
+
+def _links(flow: Answer) -> str:
+    links = "+".join(flow["links"])
+    return links if flow["bonded"] or flow["state"] in _UNDECIDED else f"{links} (plain TCP)"
+
+
+def _subflows(flow: Answer) -> str:
+    if flow["bonded"]:
+        return str(flow["subflows"])
+    return "-" if flow["state"] in _UNDECIDED else "plain TCP"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], bold: Bold) -> str:
+    """Columns two spaces apart, volumes to the right; no space at the ends of lines."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Iterable[str]) -> str:
+        columns = zip(head, cells, widths, strict=True)
+        return "  ".join(f"{cell:{'>' if name in _RIGHT else '<'}{width}}" for name, cell, width in columns).rstrip()
+
+    return "\n".join([bold(line(head)), *map(line, rows)])

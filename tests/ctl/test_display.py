@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What hybridctl shows: a daemon's answer in, the exact text out."""
+
+from typing import Any
+
+import pytest
+
+from common import config
+from ctl import display
+from ctl.terminal import plain
+
+CPE = "config cpe\n list lan 'br-lan'\n"
+XDSL = "config link 'xdsl'\n option device 'pppoe-wan'\n option role 'primary'\n"
+LTE = "config link 'lte'\n option device 'wwan0'\n option role 'secondary'\n"
+HAG = "config hag\n list access 'v100'\n option join_device 'v200'\n list subscriber '192.0.2.0/24'\n"
+MORE = " list access 'v101'\n list subscriber '2001:db8:1000::/36'\n"
+
+CPE_STATUS = {
+    "role": "cpe",
+    "version": "0.1.0",
+    "pid": 1945,
+    "lan": ["br-lan", "br-guest"],
+    "steering": "always",
+    "links": [
+        {
+            "name": "xdsl",
+            "device": "pppoe-wan",
+            "role": "primary",
+            "addresses": ["198.51.100.2", "2001:db8:2000:1::2"],
+        },
+        {"name": "lte", "device": "wwan0", "role": "secondary", "addresses": ["198.51.100.66"]},
+    ],
+    "workers": [{"worker": 0, "pid": 1946, "flows": 1}, {"worker": 1, "pid": 1947, "flows": 11}],
+    "flows": 12,
+    "max_flows": 13162,
+    "counters": {
+        "moved: to another worker": 1,
+        "opened: bonded": 1200,
+        "opened: plain TCP": 34,
+        "passed: cannot connect: Network is unreachable": 15,
+        "passed: bypass 'voip'": 15,
+        "passed: private or special destination": 40,
+        "refused: no answer": 2,
+        "refused: reset": 31,
+        "reset": 5,
+        "reset: nobody waits for it": 2,
+    },
+}
+
+CPE_TEXT = """\
+daemon: hybrid-cpe
+  version: 0.1.0
+  process: 1945
+  lan: br-lan, br-guest
+  steering: always
+  connections now: 12 of at most 13162
+
+link: xdsl
+  role: primary
+  device: pppoe-wan
+  addresses: 198.51.100.2, 2001:db8:2000:1::2
+
+link: lte
+  role: secondary
+  device: wwan0
+  addresses: 198.51.100.66
+
+workers: 2
+  process 1946: 1 connection
+  process 1947: 11 connections
+
+opened: 1234
+  bonded: 1200
+  plain TCP: 34
+
+passed unbonded: 70
+  private or special destination: 40
+  bypass 'voip': 15
+  cannot connect: Network is unreachable: 15
+
+refused: 33
+  reset: 31
+  no answer: 2
+
+reset: 7
+  other: 5
+  nobody waits for it: 2
+
+moved: 1
+  to another worker: 1"""
+
+HAG_STATUS = {
+    "role": "hag",
+    "version": "0.1.0",
+    "pid": 1936,
+    "access": ["v100"],
+    "join": [{"address": "198.51.100.65", "port": 9001}, {"address": "2001:db8:2000:2::1", "port": 9001}],
+    "subscribers": ["198.51.100.0/26", "2001:db8:1000::/36"],
+    "workers": [{"worker": 0, "pid": 1937, "flows": 0}],
+    "flows": 0,
+    "max_flows": 6581,
+    "counters": {"reset": 1},
+}
+
+HAG_TEXT = """\
+<daemon:> hybrid-hag
+  <version:> 0.1.0
+  <process:> 1936
+  <access:> v100
+  <subflows at:> 198.51.100.65:9001, [2001:db8:2000:2::1]:9001
+  <subscribers:> 198.51.100.0/26, 2001:db8:1000::/36
+  <connections now:> 0 of at most 6581
+
+<workers:> 1
+  <process 1937:> 0 connections
+
+<reset:> 1"""
+
+
+def marked(text: str) -> str:
+    """Bold that one can see in a test."""
+    return f"<{text}>"
+
+
+def flow(client: str, server: str, age: float, **more: Any) -> dict[str, Any]:
+    return {
+        "client": client,
+        "client_port": 45850,
+        "server": server,
+        "server_port": 443,
+        "state": "open",
+        "age": age,
+        "up_bytes": 84,
+        "down_bytes": 2000260,
+        "up_kept": 0,
+        "down_kept": 0,
+        "subflows": 0,
+        "bonded": False,
+        **more,
+    }
+
+
+CPE_FLOWS = [
+    flow("192.0.2.10", "203.0.113.10", 0.2, state="held", up_bytes=0, down_bytes=0, links=["xdsl"]),
+    flow("192.0.2.10", "203.0.113.9", 7380, down_bytes=1363656000, links=["xdsl"]),
+    flow("2001:db8:1000:1::10", "2001:db8:3000::10", 72, bonded=True, subflows=2, links=["xdsl", "lte"]),
+]
+
+CPE_TABLE = """\
+<CLIENT                       SERVER                   STATE  LINKS               UP      DOWN  AGE>
+192.0.2.10:45850             203.0.113.9:443          open   xdsl (plain TCP)  84 B  1.27 GiB  2 hours, 3 minutes
+[2001:db8:1000:1::10]:45850  [2001:db8:3000::10]:443  open   xdsl+lte          84 B  1.91 MiB  1 minute, 12 seconds
+192.0.2.10:45850             203.0.113.10:443         held   xdsl               0 B       0 B  under a second"""
+
+HAG_FLOWS = [
+    flow("192.0.2.10", "203.0.113.10", 3, state="half-up", bonded=True, subflows=2),
+    flow("192.0.2.10", "203.0.113.10", 2),
+    flow("192.0.2.10", "203.0.113.10", 1, state="released"),
+]
+
+HAG_TABLE = """\
+CLIENT            SERVER            STATE     SUBFLOWS     UP      DOWN  AGE
+192.0.2.10:45850  203.0.113.10:443  half-up   2          84 B  1.91 MiB  3 seconds
+192.0.2.10:45850  203.0.113.10:443  open      plain TCP  84 B  1.91 MiB  2 seconds
+192.0.2.10:45850  203.0.113.10:443  released  -          84 B  1.91 MiB  1 second"""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (CPE + XDSL, "cpe with link xdsl (primary)"),
+        (CPE + LTE + XDSL, "cpe with links lte (secondary), xdsl (primary)"),
+        (HAG, "hag for 1 subscriber prefix at v100"),
+        (HAG + MORE, "hag for 2 subscriber prefixes at v100, v101"),
+        (HAG + CPE + XDSL, "cpe with link xdsl (primary); hag for 1 subscriber prefix at v100"),
+    ],
+)
+def test_configuration(text: str, shown: str) -> None:
+    assert display.configuration(config.parse(text, "f")) == shown
+
+
+def test_status_of_a_cpe() -> None:
+    assert display.status(CPE_STATUS, plain) == CPE_TEXT
+
+
+def test_status_of_a_hag_has_bold_keys() -> None:
+    assert display.status(HAG_STATUS, marked) == HAG_TEXT
+
+
+def test_flows_of_a_cpe_are_oldest_first() -> None:
+    assert display.flows("cpe", CPE_FLOWS, marked) == CPE_TABLE
+
+
+def test_flows_of_a_hag() -> None:
+    assert display.flows("hag", HAG_FLOWS, plain) == HAG_TABLE
+
+
+def test_titled_flows() -> None:
+    assert display.titled_flows("hag", HAG_FLOWS, plain) == f"hybrid-hag:\n{HAG_TABLE}"
+
+
+def test_no_flows_are_a_sentence() -> None:
+    assert display.flows("cpe", [], marked) == "hybrid-cpe relays no connections."
+    assert display.titled_flows("cpe", [], marked) == "hybrid-cpe relays no connections."
