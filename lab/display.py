@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What hybrid-lab shows to people: words on what is going on, then a table of figures and a picture."""
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.picture import picture
+from lab.scenario import Figures, Progress, Scenario
+
+
+def show(scenario: Scenario, family: int, figures: Figures) -> None:
+    """What is printed for people."""
+    bounds = {bound.figure: bound for bound in scenario.bounds}
+    table = Table(title=f"{scenario.name}, IPv{family}: {scenario.summary}", title_justify="left")
+    for heading in ("figure", "value", "bound", ""):
+        table.add_column(heading)
+    for name, value in figures.items():
+        if name == "rates":
+            continue
+        bound = bounds.get(name)
+        verdict = "" if bound is None else "met" if bound.met(figures) else "MISSED"
+        table.add_row(name, str(value), str(bound or ""), verdict)
+    Console().print(table)
+    if rates := figures.get("rates"):
+        width = shutil.get_terminal_size().columns
+        print(picture(rates["mbit"], rates["interval"], width=width, title=rates["direction"]))
+
+
+@contextlib.contextmanager
+def showing_progress() -> Iterator[Progress]:
+    """Words on standard error, on one changing line if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda words: print(words, file=sys.stderr, flush=True)
+        return
+    with console.status("") as status:
+        yield status.update

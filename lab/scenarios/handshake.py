@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the pair adds to the time in which a connection opens, against plain forwarding in the same run.
+
+The client has two addresses: connections from the one on the LAN are bonded, those from the guest LAN are forwarded by
+the same boxes untouched. Both are opened in turn.
+"""
+
+import statistics
+
+from lab.access import Kind
+from lab.bonded import Pair
+from lab.connect import connect
+from lab.errors import LabError
+from lab.scenario import Bound, Figures, Progress, Scenario
+from lab.servers import TcpServer
+
+UNDELAYED = 200  # connections of each kind over accesses that add no delay of their own
+DELAYED = 50
+
+
+def run(family: int, progress: Progress) -> Figures:
+    progress(f"opening {UNDELAYED} connections over accesses without delay, IPv{family}")
+    plain, bonded = measure(Kind.DIRECT, family, UNDELAYED)
+    added = sorted(later - sooner for sooner, later in zip(plain, bonded, strict=True))
+    progress(f"opening {DELAYED} connections over xDSL and LTE, IPv{family}")
+    far_plain, far_bonded = measure(Kind.EMULATED, family, DELAYED)
+    return {
+        "added_ms_p50": round(statistics.median(added), 3),
+        "added_ms_p99": round(statistics.quantiles(added, n=100, method="inclusive")[98], 3),
+        "rtts": round(statistics.median(far_bonded) / statistics.median(far_plain), 3),
+        "plain_ms_p50": round(statistics.median(plain), 3),
+        "bonded_ms_p50": round(statistics.median(bonded), 3),
+        "delayed_plain_ms_p50": round(statistics.median(far_plain), 3),
+        "delayed_bonded_ms_p50": round(statistics.median(far_bonded), 3),
+    }
+
+
+def measure(accesses: Kind, family: int, count: int) -> tuple[list[float], list[float]]:
+    """Milliseconds that each connection took: plainly forwarded ones, bonded ones."""
+    with Pair(accesses) as pair:
+        server = TcpServer(pair.lab.server, "sink")
+        times: dict[str, list[float]] = {"guest": [], "lan": []}
+        for _ in range(count):
+            for device, list_ in times.items():
+                connection, milliseconds = connect(pair.lab, family, server.port, device)
+                connection.close()
+                list_.append(milliseconds)
+        if pair.bonded() != count:
+            raise LabError(f"{pair.bonded()} of {count} connections were bonded: {pair.cpe.status()['counters']}")
+        return times["guest"], times["lan"]
+
+
+SCENARIO = Scenario(
+    name="handshake",
+    summary="time to connect through the pair against plain forwarding",
+    run=run,
+    bounds=(Bound("added_ms_p50", at_most=1.5), Bound("rtts", at_most=1.15)),
+)
