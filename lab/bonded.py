@@ -6,7 +6,6 @@ import hashlib
 import random
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from lab.access import LTE, XDSL, Access, Kind, Profile, Way
 from lab.daemons import NONE, SUBSCRIBERS, Daemon, Options, cpe_daemon, hag_daemon
@@ -76,11 +75,6 @@ class Pair:
         """Connections that a daemon, the CPE's if none is given, has bonded since it started."""
         counters: dict[str, int] = (daemon or self.cpe).status()["counters"]
         return counters.get("opened: bonded", 0)
-
-    def flows(self) -> list[dict[str, Any]]:
-        """What `hybridctl flows --json` would show on the CPE."""
-        flows: Any = self.cpe.control("flows")
-        return list(flows)
 
     def download(self, family: int, size: int) -> Moved:
         content = self.web.publish("down", size)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -86,12 +87,16 @@ class Daemon:
         return self.process.wait(10.0)
 
     def kill_all(self) -> None:
-        """Kills it and its workers at one blow, with SIGKILL."""
+        """Kills it and its workers at one blow, with SIGKILL, and returns when they are dead."""
         pids = [worker["pid"] for worker in self.status()["workers"]]
+        workers = [os.pidfd_open(pid) for pid in pids]
         self.process.signal(signal.SIGKILL)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        for worker in workers:
+            signal.pidfd_send_signal(worker, signal.SIGKILL)
         self.process.wait(10.0)
+        for worker in workers:
+            select.select([worker], [], [], 10.0)  # readable once it has ended
+            os.close(worker)
 
     def restart(self) -> None:
         """Stops it if it runs, and starts it."""

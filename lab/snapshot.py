@@ -13,8 +13,7 @@ Snapshot = dict[str, list[str]]
 SETTINGS = ("mptcp", "ipv4", "ipv6")  # folders of /proc/sys/net, with all that is below them
 QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
-# The kernel numbers endpoints and its own listeners anew each time; who has a socket is told by the processes.
-CHANGING = re.compile(r"(?<=port \d{4} )id \d+ | users:\(.*\)|\s+$")
+ENDPOINT_ID = re.compile(r"\bid \d+ ")  # the kernel goes on counting from those it gave before
 
 
 def snapshot(node: Node, run_dir: Path) -> Snapshot:
@@ -29,9 +28,9 @@ def snapshot(node: Node, run_dir: Path) -> Snapshot:
         "ip6tables": _run(node, "ip6tables -w -t mangle -S"),
         "routing IPv4": _batch(node, 4, "rule show", "route show table all"),
         "routing IPv6": _batch(node, 6, "rule show", "route show table all"),
-        "mptcp": _batch(node, 4, "mptcp endpoint show", "mptcp limits show"),
+        "mptcp": [ENDPOINT_ID.sub("", line) for line in _batch(node, 4, "mptcp endpoint show", "mptcp limits show")],
         "settings": list(_settings(node)),
-        "listeners": sorted(chain(_run(node, "ss -Hlnt"), _run(node, "ss -HlnM"))),
+        "listeners": sorted(" ".join(line.split()) for line in chain(_run(node, "ss -Hlnt"), _run(node, "ss -HlnM"))),
         "queues": _queues(node),
         "processes": sorted(map(_command, node.pids())),
         "files": sorted(f"{path.name}{_kind(path)}" for path in run_dir.iterdir()),
@@ -58,7 +57,7 @@ def _without(lines: Iterable[str], others: list[str]) -> Iterator[str]:
 
 
 def _run(node: Node, command: str, text: str = "") -> list[str]:
-    return [CHANGING.sub("", line) for line in node.run(command.split(), text=text).stdout.splitlines()]
+    return [line.rstrip() for line in node.run(command.split(), text=text).stdout.splitlines()]
 
 
 def _batch(node: Node, family: int, *lines: str) -> list[str]:

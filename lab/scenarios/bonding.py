@@ -15,7 +15,7 @@ def run(family: int, progress: Progress) -> Figures:
         progress(f"downloading {DOWN / 1e6:g} MB over both accesses, IPv{family}")
         down = pair.download(family, DOWN)
         figures["rates"] = pair.lab.rates("down")
-        subflows = max(flow["subflows"] for flow in pair.flows())
+        carried = {access.name: access.stats()["down"]["bytes"] for access in pair.lab.accesses}
     with Pair() as pair:
         progress(f"uploading {UP / 1e6:g} MB over both accesses, IPv{family}")
         up = pair.upload(family, UP)
@@ -31,7 +31,7 @@ def run(family: int, progress: Progress) -> Figures:
         "efficiency_down": round(down.rate / capacity_down, 3),
         "efficiency_up": round(up.rate / capacity_up, 3),
         "sha256_ok": down.intact and up.intact,
-        "subflows": subflows,
+        "lte_share_down": round(carried["lte"] / sum(carried.values()), 3),
         **figures,
     }
 
