@@ -29,18 +29,21 @@ _NEVER = Prefixes(
     )
 )
 
+_NO_OPTION = Decision("no MP_CAPABLE")
 _NO_SUBSCRIBER = Decision("not a subscriber")
 _PROTECTED = Decision("protected destination")
 
 
 class Admission:
-    """The decision on each SYN with MP_CAPABLE: bond, or pass on without the option and why."""
+    """The decision on each new SYN: bond, or pass on without MP_CAPABLE and why."""
 
     def __init__(self, config: HagConfig) -> None:
         self._subscribers = Prefixes(config.subscribers)
         self._protected = Prefixes(config.protect)
 
     def decide(self, syn: Segment) -> Decision:
+        if syn.mp_capable is None or syn.mp_capable.version != 1:
+            return _NO_OPTION  # or one that is not what our kernel speaks, RFC 8684
         if syn.source not in self._subscribers:
             return _NO_SUBSCRIBER
         if syn.destination in _NEVER or syn.destination in self._protected:
