@@ -71,14 +71,13 @@ class Channel:
         try:
             while data := self._socket.recv(1 << 16):
                 self._incoming += data
-                if len(self._incoming) > self._longest:
+                if not self._deliver() or len(self._incoming) > self._longest:
                     break
             ended = True
         except BlockingIOError:
             pass
         except OSError:
             ended = True
-        ended = not self._deliver() or ended
         if ended and self.open:
             self.close()
             self._on_end()

@@ -42,7 +42,7 @@ class ControlSocket:
             self._socket.listen(_CLIENTS)
         except OSError as error:
             self._socket.close()
-            raise SystemLacks(f"cannot make the control socket {path}: {error.strerror}") from None
+            raise SystemLacks(f"cannot make the control socket {path}: {error.strerror or error}") from None
         finally:
             os.umask(former)
         loop.add(self._socket.fileno(), IN, self._on_client)

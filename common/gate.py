@@ -130,7 +130,7 @@ class Gate:
         if connection is not None:
             connection.syn_again(queued, self.loop.now())
             return
-        reason = "signed segment" if syn.signed else self._role.decide(syn).passed
+        reason = unfit(syn) or self._role.decide(syn).passed
         if reason is None and len(self.connections) >= self._max_flows:
             reason = "table full"
         if reason is None:
@@ -213,3 +213,12 @@ class Gate:
                 log.exception("flow %s", connection.key)
         if self._opening:
             self.loop.call_later(_SWEEP, self._sweep)
+
+
+def unfit(syn: Segment) -> str | None:
+    """Why this is no SYN that a box between client and server could answer; None if it is."""
+    if syn.signed:
+        return "signed segment"
+    if syn.mp_join is not None:
+        return "subflow of another connection"
+    return None

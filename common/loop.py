@@ -47,6 +47,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._fresh: set[int] = set()  # watched since the events at hand were read
         self._soon: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
@@ -63,6 +64,7 @@ class Loop:
         """Watches ``fd``; a descriptor is watched once, and must be removed before it is closed."""
         self._epoll.register(fd, events)
         self._handlers[fd] = handler
+        self._fresh.add(fd)
 
     def replace(self, fd: int, handler: Handler) -> None:
         """Another handler for a descriptor that is watched already."""
@@ -108,12 +110,13 @@ class Loop:
 
     def run(self) -> None:
         poll = self._epoll.poll
-        handlers = self._handlers
+        handlers, fresh = self._handlers, self._fresh
         while self._running:
-            # A handler may remove the descriptor of an event that is still in this list: hence get().
+            fresh.clear()
             for fd, events in poll(self._patience(), 256):
+                # The handler of an earlier event may have closed this descriptor, and a new one have got its number.
                 handler = handlers.get(fd)
-                if handler is not None:
+                if handler is not None and fd not in fresh:
                     handler(events)
             for _ in range(len(self._soon)):
                 self._soon.popleft()()

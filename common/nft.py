@@ -107,8 +107,7 @@ def remove_iptables_rules() -> None:
 
 def _add_iptables_rules(first: int, count: int) -> None:
     queues = ["--queue-num", str(first)] if count == 1 else ["--queue-balance", f"{first}:{first + count - 1}"]
-    for iptables in ("iptables", "ip6tables"):
-        program = require_program(iptables, "iptables")
+    for program in [require_program(name, "iptables") for name in ("iptables", "ip6tables")]:
         rule = ["PREROUTING", "-m", "mark", "--mark", f"{marks.GATE:#x}/{marks.MASK:#x}"]
         rule += ["-m", "comment", "--comment", _COMMENT, "-j", "NFQUEUE", *queues, "--queue-bypass"]
         done = _run([program, "-w", "-t", "mangle", "-A", *rule])

@@ -71,9 +71,10 @@ class SubflowClosed:
 
 @dataclass(frozen=True, slots=True)
 class JoinFailed:
-    """The kernel did not take the order for a subflow; ``error`` is an errno value."""
+    """The kernel did not take the order for the subflow with this local address id; ``error`` is an errno value."""
 
     token: int
+    id: int
     error: int
 
 

@@ -108,7 +108,7 @@ class PathManager:
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
         self._socket.setblocking(False)
-        self._orders: dict[int, int] = {}  # sequence number -> token, for orders without an answer yet
+        self._orders: dict[int, tuple[int, int]] = {}  # sequence number -> token, local id: orders without an answer
         self._sequence = 0
         self.missed = 0  # times that events were lost because we read too slowly
 
@@ -133,7 +133,7 @@ class PathManager:
         message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK
         message["header"]["sequence_number"] = self._sequence
         message.encode()
-        self._orders[self._sequence] = token
+        self._orders[self._sequence] = (token, local.id)
         self._socket.send(message.data)
 
     def events(self) -> Iterator[PathEvent]:
@@ -158,9 +158,9 @@ class PathManager:
                 return
             if kind == _NLMSG_ERROR:
                 (code,) = struct.unpack_from("=i", data, start + 16)
-                token = self._orders.pop(sequence, None)
-                if code and token is not None:
-                    yield JoinFailed(token, -code)
+                order = self._orders.pop(sequence, None)
+                if code and order is not None:
+                    yield JoinFailed(*order, -code)
             elif kind == self._id:
                 message = _event(data[start : start + length])
                 message.decode()

@@ -16,15 +16,14 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from common import marks
-from common.system import SystemLacks
+from common.system import SystemLacks, families
 
 PROTOCOL: Final = 72  # of our rules and routes (rtm_protocol, FRA_PROTOCOL); `ip rule` and `ip route` show it
-FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
-
 _RT_TABLE_MAIN: Final = 254
 _IFF_POINTOPOINT: Final = 0x10
 _IFF_NOARP: Final = 0x80
 _SCOPE_UNIVERSE: Final = 0
+_RTNH_F_ONLINK: Final = 4
 _ANYWHERE: Final = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 
 
@@ -46,6 +45,10 @@ class Routing:
     def __init__(self) -> None:
         self._route = IPRoute()
 
+    @property
+    def families(self) -> tuple[socket.AddressFamily, ...]:
+        return families()
+
     def close(self) -> None:
         self._route.close()
 
@@ -54,12 +57,13 @@ class Routing:
         index = self._index(name)
         point_to_point = self._route.get_links(index)[0]["flags"] & (_IFF_POINTOPOINT | _IFF_NOARP)
         addresses, gateways = {}, {}
-        for family in FAMILIES:
+        for family in self.families:
             addresses[int(family)] = self._addresses(index, family)
             routes = [
                 route
-                for route in self._route.get_default_routes(family=family, table=_RT_TABLE_MAIN)
-                if route.get("oif") == index
+                for route in self._route.get_default_routes(family=family)
+                # The table is asked for here because pyroute2 0.9 does not pass it on to the kernel.
+                if route.get("oif") == index and route.get("table") == _RT_TABLE_MAIN
             ]
             if routes:
                 gateways[int(family)] = min(routes, key=lambda route: route.get("priority") or 0).get("gateway")
@@ -69,14 +73,14 @@ class Routing:
 
     def clean(self) -> None:
         """Removes every rule and route of ours."""
-        for family in FAMILIES:
+        for family in self.families:
             self._route.flush_rules(family=family, protocol=PROTOCOL)
             self._route.flush_routes(family=family, proto=PROTOCOL)
 
     def deliver_marked(self, table: int, priority: int) -> None:
         """Packets marked DELIVER are for this host, whatever their destination."""
         loopback = self._index("lo")
-        for family in FAMILIES:
+        for family in self.families:
             self._do(
                 "route",
                 "replace",
@@ -102,7 +106,8 @@ class Routing:
     def default_through(self, device: DeviceState, family: int, table: int) -> None:
         """The table's only route: everything leaves by this device."""
         gateway = device.gateways[family]
-        extra = {} if gateway is None else {"gateway": gateway}
+        # onlink: a gateway need not be on a network of the device's, as with many a modem
+        next_hop = {} if gateway is None else {"gateway": gateway, "flags": _RTNH_F_ONLINK}
         self._do(
             "route",
             "replace",
@@ -111,8 +116,7 @@ class Routing:
             oif=device.index,
             table=table,
             proto=PROTOCOL,
-            flags=4,
-            **extra,
+            **next_hop,
         )
 
     def lookup_from(self, source: str, table: int, priority: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import shutil
 import socket
+from pathlib import Path
 
 from common.transparent import MPTCP
 
@@ -36,3 +37,11 @@ def require_device(name: str, use: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         raise SystemLacks(f"there is no device '{name}' ({use})") from None
+
+
+def families() -> tuple[socket.AddressFamily, ...]:
+    """The address families that this box has; an administrator may have switched IPv6 off, or built it without."""
+    switch = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
+    if switch.exists() and switch.read_text().strip() == "0":
+        return (socket.AF_INET, socket.AF_INET6)
+    return (socket.AF_INET,)

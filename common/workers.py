@@ -22,7 +22,7 @@ from common.gate import Limits, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
-from common.system import SystemLacks
+from common.system import SystemLacks, families
 from common.worker import Equipment
 
 _ANSWER_WITHIN: Final = 3.0  # seconds
@@ -183,13 +183,10 @@ class Workers:
 def _equip(queue: int, port: int, protocol: int, channel: socket.socket) -> Equipment:
     with contextlib.ExitStack() as undo:
         listeners = []
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in families():
             try:
                 listener = transparent.listener(family, port, protocol)
             except OSError as error:
-                if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                    log.warning("IPv6 is switched off on this box: only IPv4 connections are bonded")
-                    continue
                 raise SystemLacks(_why_no_listener(error, port)) from None
             undo.callback(listener.close)
             listeners.append(listener)

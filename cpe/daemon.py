@@ -26,7 +26,7 @@ from common.loop import IN, Loop, Timer
 from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import PathManager
-from common.routing import FAMILIES, DeviceState, Routing
+from common.routing import DeviceState, Routing
 from common.settings import Settings, Sysctl
 from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
@@ -199,7 +199,7 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
     routing.deliver_marked(config.table_base, config.rule_priority)
     for place, link in enumerate(config.links):
         state, table = devices[link.name], config.table_base + 1 + place
-        for family in FAMILIES:
+        for family in routing.families:
             if family not in state.gateways:
                 continue
             routing.default_through(state, family, table)

@@ -9,7 +9,6 @@ again, each time after twice the wait, for as long as the connection lives.
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -104,14 +103,13 @@ class Joins:
                 known = self._known[token]
                 known.announced = [old for old in known.announced if old.id != remote.id] + [remote]
                 return self._orders(token, known)
-            case SubflowEstablished(token, local) if token in self._known:
+            case SubflowEstablished(token, local) if self._is_ours(token, local.id):
                 self._known[token].subflows[local.id] = _Subflow(up=True)
-            case SubflowClosed(token, local) if token in self._known:
+                self._retries.pop((token, local.id), None)
+            case SubflowClosed(token, local) if self._is_ours(token, local.id):
                 self._try_later(token, local.id, now)
-            case JoinFailed(token, error) if token in self._known and error != errno.ESRCH:
-                for link, subflow in self._known[token].subflows.items():
-                    if not subflow.up:
-                        self._try_later(token, link, now)
+            case JoinFailed(token, id) if self._is_ours(token, id):
+                self._try_later(token, id, now)
         return []
 
     def next_retry(self) -> float | None:
@@ -144,10 +142,12 @@ class Joins:
         local = Endpoint(link.addresses[remote.family], id=link.id, device=link.device)
         return [Join(token, local, remote)]
 
+    def _is_ours(self, token: int, id: int) -> bool:
+        """Not the first subflow, and not one of another program on this box."""
+        return token in self._known and id in self._known[token].subflows
+
     def _try_later(self, token: int, link: int, now: float) -> None:
-        subflow = self._known[token].subflows.get(link)
-        if subflow is None:
-            return  # not one of our orders: the first subflow
+        subflow = self._known[token].subflows[link]
         subflow.up = False
         self._retries[token, link] = now + subflow.wait
         subflow.wait = min(2 * subflow.wait, _LONGEST_WAIT)
