@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Marks do not collide, leave the lower bytes alone, and are those of the ruleset."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from common import config, marks
+from common.flow import Refusal
+
+DELIVER = (Path(__file__).parents[2] / "nftables" / "deliver.nft").read_text()
+FOREIGN = 0x00ABCDEF
+
+
+def ours() -> list[int]:
+    return [
+        marks.GATE,
+        marks.DELIVER,
+        *marks.REFUSE.values(),
+        *(marks.server_leg(index) for index in range(marks.MAX_LINKS)),
+        *(marks.release(worker) for worker in range(marks.MAX_WORKERS)),
+    ]
+
+
+def test_each_mark_is_another_and_all_fit_into_the_byte_that_is_ours() -> None:
+    assert len(set(ours())) == len(ours())
+    assert all(mark and mark & ~marks.MASK == 0 for mark in ours())
+
+
+def test_only_released_syns_are_at_or_above_the_first_release_mark() -> None:
+    """deliver.nft tells them by that, without a list of workers."""
+    released = {marks.release(worker) for worker in range(marks.MAX_WORKERS)}
+    assert {mark for mark in ours() if mark >= marks.release(0)} == released
+
+
+def test_server_legs_have_the_upper_half_of_the_byte_for_themselves() -> None:
+    """hybrid-hag.nft tells them by that."""
+    legs = {marks.server_leg(link) for link in range(marks.MAX_LINKS)}
+    assert {mark for mark in ours() if mark & 0xF0000000 == marks.server_leg()} == legs
+
+
+def test_as_many_workers_as_the_configuration_allows() -> None:
+    assert marks.MAX_WORKERS == config.MAX_WORKERS
+
+
+@pytest.mark.parametrize("mark", ours())
+def test_other_peoples_bits_stay(mark: int) -> None:
+    assert marks.combine(FOREIGN, mark) == FOREIGN | mark
+    assert marks.combine(marks.combine(FOREIGN, mark), 0) == FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("answer", "statement"),
+    [
+        (Refusal.RESET, "reject with tcp reset"),
+        (Refusal.HOST_UNREACHABLE, "reject with icmpx type host-unreachable"),
+        (Refusal.NO_ROUTE, "reject with icmpx type no-route"),
+        (Refusal.PROHIBITED, "reject with icmpx type admin-prohibited"),
+    ],
+)
+def test_the_ruleset_gives_each_refusal_its_packet(answer: Refusal, statement: str) -> None:
+    (line,) = [line for line in DELIVER.splitlines() if statement in line and not line.startswith("#")]
+    assert f"meta mark & {marks.MASK:#x} == {marks.REFUSE[answer]:#x} {statement}" in line
+
+
+def test_the_ruleset_knows_the_other_marks() -> None:
+    assert f">= {marks.release(0):#x}" in DELIVER
+    assert f"== {marks.GATE:#x}" in DELIVER
+    assert set(re.findall(r"meta mark & 0x00ffffff \| (\w+)", DELIVER)) == {f"{marks.DELIVER:#x}"}

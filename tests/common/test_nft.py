@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table and the queue rule in a real kernel: loaded, replaced, taken out; other people's rules stay."""
+
+import pytest
+
+from common import marks, nft
+from common.system import SystemLacks
+from lab.netns import Namespace
+
+pytestmark = pytest.mark.root
+
+CPE = "hybrid-cpe.nft"
+HAG = "hybrid-hag.nft"
+VARIABLES = {
+    CPE: {"lan": nft.names(["lan", "br-guest"]), "release": nft.release_map(9000, 2)},
+    HAG: {"access": nft.names(["vlan100"]), "release": nft.release_map(9000, 2)},
+}
+FOREIGN = """
+table inet other {
+    chain prerouting {
+        type filter hook prerouting priority mangle;
+        meta mark 0x48000000 counter comment "hybrid-access"
+    }
+}
+"""
+
+
+@pytest.fixture(params=[CPE, HAG])
+def file(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def ruleset(namespace: Namespace) -> str:
+    return namespace.run(["nft", "list", "ruleset"]).stdout
+
+
+def mangle(namespace: Namespace) -> list[str]:
+    """What iptables has in the chain of the queue rule, of both families."""
+    rules = []
+    for program in ("iptables", "ip6tables"):
+        rules += namespace.run([program, "-w", "-t", "mangle", "-S", "PREROUTING"]).stdout.splitlines()
+    return [rule for rule in rules if rule.startswith("-A")]
+
+
+def queue_rules(namespace: Namespace) -> list[str]:
+    """Of nft's own or iptables' kind."""
+    table = namespace.run(["nft", "list", "table", "inet", "hybrid_access"], check=False).stdout
+    own = [line for line in table.splitlines() if "queue" in line.partition("comment")[0]]
+    return own + [rule for rule in mangle(namespace) if "NFQUEUE" in rule]
+
+
+def test_names() -> None:
+    assert nft.names(["lan"]) == '{ "lan" }'
+    assert nft.names(["lan", "br-guest"]) == '{ "lan", "br-guest" }'
+
+
+def test_release_map() -> None:
+    assert nft.release_map(9000, 1) == "{ 0x60000000 : 9000 }"
+    assert nft.release_map(9000, 3) == "{ 0x60000000 : 9000, 0x61000000 : 9001, 0x62000000 : 9002 }"
+
+
+def test_loaded_and_taken_out(namespace: Namespace, file: str) -> None:
+    nft.load(file, VARIABLES[file])
+    assert ruleset(namespace).startswith("table inet hybrid_access {")
+    for mark, port in ((marks.release(0), 9000), (marks.release(1), 9001)):
+        assert f"{mark:#x} : {port}" in ruleset(namespace)
+    nft.unload()
+    assert ruleset(namespace) == ""
+    nft.unload()
+
+
+def test_loaded_again_it_replaces_what_a_crash_left(namespace: Namespace, file: str) -> None:
+    nft.load(file, VARIABLES[file])
+    once = ruleset(namespace)
+    nft.load(file, VARIABLES[file])
+    assert ruleset(namespace) == once
+    nft.load(file, VARIABLES[file] | {"release": nft.release_map(7000, 1)})
+    assert ": 7000" in ruleset(namespace)
+    assert ": 9000" not in ruleset(namespace)
+
+
+def test_as_many_workers_as_there_may_be(namespace: Namespace, file: str) -> None:
+    nft.load(file, VARIABLES[file] | {"release": nft.release_map(9000, marks.MAX_WORKERS)})
+    assert f"{marks.release(marks.MAX_WORKERS - 1):#x} : {9000 + marks.MAX_WORKERS - 1}" in ruleset(namespace)
+
+
+def test_a_table_that_cannot_be_loaded_leaves_the_former_one(namespace: Namespace, file: str) -> None:
+    nft.load(file, VARIABLES[file])
+    before = ruleset(namespace)
+    with pytest.raises(SystemLacks, match=f"^nftables does not take {file}: .+"):
+        nft.load(file, VARIABLES[file] | {"release": "{ 0x60000000 : nonsense }"})
+    assert ruleset(namespace) == before
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_queue_rule_comes_and_goes(namespace: Namespace, file: str, count: int) -> None:
+    nft.load(file, VARIABLES[file])
+    undo = nft.add_queue_rule(10, count)
+    rules = queue_rules(namespace)
+    assert len(rules) in (1, 2)  # nft's own is for both families
+    for rule in rules:
+        assert "bypass" in rule
+        assert ("10" if count == 1 else "12") in rule
+    undo()
+    nft.unload()
+    assert queue_rules(namespace) == []
+
+
+def test_a_queue_rule_that_a_crash_left_is_not_doubled(namespace: Namespace, file: str) -> None:
+    """As the daemons begin: remove, load, add."""
+    for _ in range(3):
+        nft.remove_iptables_rules()
+        nft.load(file, VARIABLES[file])
+        nft.add_queue_rule(10, 1)
+    families = len([rule for rule in mangle(namespace) if "NFQUEUE" in rule])
+    assert families in (0, 2)
+    assert len(queue_rules(namespace)) == (families or 1)
+    nft.remove_iptables_rules()
+    nft.unload()
+    assert queue_rules(namespace) == []
+
+
+def test_other_peoples_rules_stay(namespace: Namespace, file: str) -> None:
+    namespace.run(["nft", "-f", "-"], text=FOREIGN)
+    for rule in (
+        "-A PREROUTING -m mark --mark 0x48000000/0xff000000 -j NFQUEUE --queue-num 10 --queue-bypass",
+        "-A PREROUTING -p tcp -j MARK --set-xmark 0x1/0xff",
+    ):
+        namespace.run(["iptables", "-w", "-t", "mangle", *rule.split()])
+    namespace.run(
+        ["iptables", "-w", "-t", "mangle", "-A", "PREROUTING", "-m", "comment", "--comment", "my hybrid-access too"]
+    )
+    before = ruleset(namespace)
+    iptables = mangle(namespace)
+    assert len(iptables) == 3
+    nft.load(file, VARIABLES[file])
+    undo = nft.add_queue_rule(10, 1)
+    undo()
+    nft.unload()
+    nft.remove_iptables_rules()
+    assert mangle(namespace) == iptables
+    assert [table for table in ruleset(namespace).split("\ntable ") if " other " in table] == [
+        table for table in before.split("\ntable ") if " other " in table
+    ]

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The path manager with real connections between two namespaces: a CPE with two links and a HAG that announces."""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from common import mptcp
+from common.path_events import (
+    Announced,
+    Closed,
+    Created,
+    Endpoint,
+    Established,
+    JoinFailed,
+    PathEvent,
+    SubflowClosed,
+    SubflowEstablished,
+)
+from common.path_manager import Announcer, PathManager, SubflowLimit
+from common.system import SystemLacks
+from common.transparent import MPTCP, TCP
+from lab.netns import Namespace
+from tests.conftest import MakeNamespace
+from tests.running import PATIENCE, until
+
+pytestmark = pytest.mark.root
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+PORT, JOIN_PORT = 443, 9001
+SERVER = {V4: "203.0.113.10", V6: "2001:db8:f::10"}
+LTE = {V4: "198.51.100.66", V6: "2001:db8:2::2"}
+HAG = {V4: "198.51.100.65", V6: "2001:db8:2::1"}
+
+CPE_SIDE = """
+link set xdsl up
+link set lte up
+addr add 198.51.100.2/26 dev xdsl
+addr add 2001:db8:1::2/64 dev xdsl nodad
+addr add 198.51.100.66/26 dev lte
+addr add 2001:db8:2::2/64 dev lte nodad
+route add default via 198.51.100.1
+route add default via 2001:db8:1::1
+"""
+HAG_SIDE = """
+link set xdsl up
+link set lte up
+addr add 198.51.100.1/26 dev xdsl
+addr add 2001:db8:1::1/64 dev xdsl nodad
+addr add 198.51.100.65/26 dev lte
+addr add 2001:db8:2::1/64 dev lte nodad
+addr add 203.0.113.10/32 dev lo
+addr add 2001:db8:f::10/128 dev lo nodad
+"""
+
+Event = TypeVar("Event", bound=PathEvent)
+
+
+class Network:
+    """Two boxes; the HAG announces its address on lte, the CPE's subflows are ours to order."""
+
+    def __init__(self, cpe: Namespace, hag: Namespace, family: int, undo: contextlib.ExitStack) -> None:
+        self.cpe, self.hag, self.family, self._undo = cpe, hag, socket.AddressFamily(family), undo
+        for device in ("xdsl", "lte"):
+            cpe.configure([f"link add {device} type veth peer name {device} netns {hag.name}"])
+        cpe.configure(CPE_SIDE.strip().splitlines())
+        hag.configure(HAG_SIDE.strip().splitlines())
+        cpe.sysctl({"mptcp/pm_type": 1})
+        hag.sysctl({"mptcp/pm_type": 0, "mptcp/allow_join_initial_addr_port": 0})
+        hag.sysctl(
+            {"ipv4/tcp_timestamps": 0}
+        )  # beside them an IPv6 announcement has no room (see docs/configuration.md)
+        with cpe.entered():
+            self.paths = undo.enter_context(contextlib.closing(PathManager()))
+            self.lte = Endpoint(LTE[self.family], id=2, device=socket.if_nametoindex("lte"))
+        with hag.entered():
+            self.announcer = undo.enter_context(contextlib.closing(Announcer()))
+            self.announced = Endpoint(HAG[self.family], JOIN_PORT, device=socket.if_nametoindex("lte"))
+        self._seen: list[PathEvent] = []
+
+    def connect(self, client: int = MPTCP, server: int = MPTCP) -> tuple[socket.socket, socket.socket]:
+        """A connection over xdsl, after its first bytes both ways."""
+        with self.hag.entered():
+            listener = socket.create_server(("", PORT), family=self.family) if server == TCP else self._listener()
+        with listener:
+            listener.settimeout(PATIENCE)
+            with self.cpe.entered():
+                near = self._undo.enter_context(socket.socket(self.family, socket.SOCK_STREAM, client))
+            near.settimeout(PATIENCE)
+            near.connect((SERVER[self.family], PORT))
+            far = self._undo.enter_context(listener.accept()[0])
+            far.settimeout(PATIENCE)
+        for here, there in ((near, far), (far, near)):
+            here.sendall(b"x")
+            assert there.recv(1) == b"x"
+        return near, far
+
+    def _listener(self) -> socket.socket:
+        listener = socket.socket(self.family, socket.SOCK_STREAM, MPTCP)
+        listener.bind(("", PORT))
+        listener.listen()
+        return listener
+
+    def wait_for(self, kind: type[Event]) -> Event:
+        """The next event of this kind; those before it are passed over."""
+
+        def look() -> Event | None:
+            self._seen += self.paths.events()
+            while self._seen:
+                event = self._seen.pop(0)
+                if isinstance(event, kind):
+                    return event
+            return None
+
+        found = until(look, f"{kind.__name__} comes")
+        assert found is not None
+        return found
+
+
+@pytest.fixture(params=[V4, V6], ids=["IPv4", "IPv6"])
+def network(request: pytest.FixtureRequest, make_namespace: MakeNamespace) -> Iterator[Network]:
+    with contextlib.ExitStack() as undo:
+        yield Network(make_namespace(), make_namespace(), request.param, undo)
+
+
+def endpoints(namespace: Namespace) -> list[str]:
+    return namespace.run(["ip", "mptcp", "endpoint", "show"]).stdout.splitlines()
+
+
+# Events and orders
+
+
+def test_the_life_of_a_connection_with_a_second_subflow(network: Network) -> None:
+    network.announcer.allow(8)
+    network.announcer.announce([network.announced])
+    near, far = network.connect()
+    token = mptcp.token(near)
+    assert token is not None
+    assert mptcp.subflows(near) == 1
+
+    assert network.wait_for(Created) == Created(token)
+    assert network.wait_for(Established) == Established(token, network.family)
+    announced = network.wait_for(Announced)
+    assert (announced.token, announced.remote.address, announced.remote.port) == (token, HAG[network.family], JOIN_PORT)
+    assert announced.remote.id > 0
+
+    network.paths.join(token, network.lte, announced.remote)
+    joined = network.wait_for(SubflowEstablished)
+    assert joined.token == token
+    assert (joined.local.address, joined.local.id) == (LTE[network.family], 2)
+    assert joined.remote == announced.remote
+    until(lambda: mptcp.subflows(near) == mptcp.subflows(far) == 2)
+
+    near.close()
+    far.close()
+    assert network.wait_for(Closed) == Closed(token)
+
+
+def test_a_subflow_that_breaks_is_told_and_can_be_ordered_again(network: Network) -> None:
+    network.announcer.allow(8)
+    network.announcer.announce([network.announced])
+    near, _ = network.connect()
+    announced = network.wait_for(Announced)
+    for _ in range(2):
+        network.paths.join(announced.token, network.lte, announced.remote)
+        network.wait_for(SubflowEstablished)
+        # The kernel of the CPE ends the TCP connection as if its peer had reset it.
+        network.cpe.run(["ss", "--kill", "--tcp", "src", f"[{LTE[network.family]}]"])
+        closed = network.wait_for(SubflowClosed)
+        assert (closed.token, closed.local.id) == (announced.token, 2)
+        assert closed.error == errno.ECONNABORTED
+    assert mptcp.token(near) == announced.token
+
+
+def test_a_join_that_the_peer_refuses(network: Network) -> None:
+    """Nobody listens there: the answer is an event too."""
+    network.connect()
+    token = network.wait_for(Established).token
+    network.paths.join(token, network.lte, Endpoint(HAG[network.family], 9999, 1))
+    closed = network.wait_for(SubflowClosed)
+    assert (closed.token, closed.local.id, closed.error) == (token, 2, errno.ECONNREFUSED)
+
+
+def test_a_join_for_a_connection_that_is_not_there(network: Network) -> None:
+    network.paths.join(4711, network.lte, network.announced)
+    failed = network.wait_for(JoinFailed)
+    assert (failed.token, failed.error) == (4711, errno.EINVAL)
+
+
+def test_a_join_that_the_kernel_does_not_take(network: Network) -> None:
+    """Its answer is for its token, among those of other orders."""
+    network.connect()
+    token = network.wait_for(Established).token
+    network.paths.join(4711, network.lte, network.announced)
+    network.paths.join(
+        token, Endpoint("192.0.2.99" if network.family == V4 else "2001:db8:99::1", id=3), network.announced
+    )
+    assert network.wait_for(JoinFailed).token == 4711
+    failed = network.wait_for(JoinFailed)
+    assert failed.token == token
+    assert failed.error in (errno.EADDRNOTAVAIL, errno.EINVAL)
+
+
+# What the kernel tells of a socket
+
+
+def test_plain_tcp_has_no_token(network: Network) -> None:
+    near, far = network.connect(client=TCP)
+    assert mptcp.token(near) is None
+    assert mptcp.subflows(near) == 0
+    assert mptcp.token(far) is None  # of Multipath TCP, but its peer is not
+
+
+def test_after_a_fallback_neither(network: Network) -> None:
+    near, _ = network.connect(server=TCP)
+    assert mptcp.token(near) is None
+    assert mptcp.subflows(near) == 0
+
+
+# Announcements
+
+
+@pytest.fixture
+def announcer(namespace: Namespace) -> Iterator[Announcer]:
+    namespace.configure(["link add lte type veth peer name tower"])
+    namespace.configure(
+        [
+            "link set lte up",
+            "link set tower up",
+            "addr add 198.51.100.65/26 dev lte",
+            "addr add 2001:db8:2::1/64 dev lte nodad",
+        ]
+    )
+    with contextlib.closing(Announcer()) as announcer:
+        yield announcer
+
+
+def both() -> list[Endpoint]:
+    return [Endpoint(address, JOIN_PORT, device=socket.if_nametoindex("lte")) for address in HAG.values()]
+
+
+def listens(family: int) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM, MPTCP) as client:
+        return client.connect_ex((HAG[socket.AddressFamily(family)], JOIN_PORT)) == 0
+
+
+def test_announced_and_withdrawn(namespace: Namespace, announcer: Announcer) -> None:
+    announcer.announce(both())
+    lines = endpoints(namespace)
+    assert len(lines) == 2
+    for address, line in zip(HAG.values(), lines, strict=True):
+        assert f"{address} port {JOIN_PORT} " in line
+        assert "signal" in line
+        assert "dev lte" in line
+    announcer.withdraw(both())
+    assert endpoints(namespace) == []
+    announcer.withdraw(both())
+    assert endpoints(namespace) == []
+
+
+def test_announced_again_after_a_crash(namespace: Namespace, announcer: Announcer) -> None:
+    announcer.announce(both())
+    with contextlib.closing(Announcer()) as after_crash:
+        after_crash.announce(both())
+        assert len(endpoints(namespace)) == 2
+        after_crash.withdraw(both())
+    assert endpoints(namespace) == []
+
+
+def test_other_peoples_announcements_stay(namespace: Namespace, announcer: Announcer) -> None:
+    namespace.run(["ip", "mptcp", "endpoint", "add", "198.51.100.65", "dev", "lte", "signal"])
+    namespace.run(["ip", "mptcp", "endpoint", "add", "198.51.100.65", "port", "7000", "signal"])
+    before = endpoints(namespace)
+    announcer.announce(both())
+    announcer.withdraw(both())
+    assert endpoints(namespace) == before
+
+
+@pytest.mark.parametrize("protocol", [TCP, MPTCP], ids=["TCP", "MPTCP"])
+@pytest.mark.usefixtures("namespace")
+def test_a_port_that_another_has_is_named(announcer: Announcer, protocol: int) -> None:
+    with socket.socket(V4, socket.SOCK_STREAM, protocol) as other:
+        other.bind((HAG[V4], JOIN_PORT))
+        other.listen()
+        with pytest.raises(SystemLacks) as caught:
+            announcer.announce(both())
+    assert str(caught.value) == (
+        f"the kernel does not listen for subflows at 198.51.100.65 port {JOIN_PORT}: Address already in use"
+    )
+
+
+def test_the_limit(namespace: Namespace, announcer: Announcer) -> None:
+    before = announcer.allowed()
+    limit = SubflowLimit(announcer)
+    assert limit.read() == str(before)
+    limit.write("8")
+    assert announcer.allowed() == 8
+    assert "subflows 8" in namespace.run(["ip", "mptcp", "limits"]).stdout
+    limit.write(str(before))
+    assert announcer.allowed() == before
+
+
+@pytest.mark.usefixtures("namespace")
+@pytest.mark.parametrize("probe", [PathManager, Announcer])
+def test_descriptors_go_with_the_object(probe: Callable[[], PathManager | Announcer]) -> None:
+    before = os.listdir("/proc/self/fd")
+    probe().close()
+    assert os.listdir("/proc/self/fd") == before

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules and routes in a real kernel: where packets then go, and that nothing of other people is touched."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from common import marks
+from common.routing import DeviceState, Routing
+from common.system import SystemLacks
+from lab.netns import Namespace
+from lab.tun import open_tun
+
+pytestmark = pytest.mark.root
+
+V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
+TABLE, PRIORITY = 7200, 720
+XDSL, LTE = marks.server_leg(0), marks.server_leg(1)
+SERVER = {V4: "203.0.113.10", V6: "2001:db8:f::10"}
+
+# Two accesses with their gateways. The first has two default routes, the better one listed last.
+NETWORK = """
+link set xdsl up
+link set dslam up
+link set lte up
+link set tower up
+addr add 198.51.100.2/26 dev xdsl
+addr add 198.51.100.3/26 dev xdsl
+addr add 2001:db8:1::2/64 dev xdsl nodad
+addr add 198.51.100.66/26 dev lte
+addr add 2001:db8:2::2/64 dev lte nodad
+route add default via 198.51.100.9 dev xdsl metric 300
+route add default via 198.51.100.1 dev xdsl metric 100
+route add default via 198.51.100.65 dev lte metric 200
+route add default via 2001:db8:1::1 dev xdsl metric 100
+route add default via 2001:db8:2::1 dev lte metric 200
+route add 192.0.2.0/24 via 198.51.100.5 dev xdsl
+"""
+
+# What a daemon must leave alone: also in its own tables and near its priorities.
+FOREIGN = """
+rule add from 192.0.2.0/24 lookup 7201 priority 721
+rule add fwmark 0x100/0xff00 lookup 100 priority 719 protocol 3
+route add 192.0.2.128/25 dev lte table 7201 proto static
+route add default dev tower table 100
+route add 2001:db8:9::/48 dev lte table 7200
+"""
+FOREIGN_IPV6_RULE = "rule add from 2001:db8:9::/48 lookup 7201 priority 721"
+
+
+def settle_others(namespace: Namespace) -> None:
+    namespace.configure(FOREIGN.strip().splitlines())
+    namespace.run(["ip", "-6", *FOREIGN_IPV6_RULE.split()])
+
+
+@pytest.fixture
+def network(namespace: Namespace) -> Namespace:
+    namespace.configure(["link add xdsl type veth peer name dslam", "link add lte type veth peer name tower"])
+    namespace.configure(NETWORK.strip().splitlines())
+    return namespace
+
+
+@pytest.fixture
+def routing(network: Namespace) -> Iterator[Routing]:
+    with closing(Routing()) as routing:
+        yield routing
+
+
+def install(routing: Routing) -> None:
+    """What the CPE installs for two links (cpe/daemon.py)."""
+    routing.clean()
+    routing.deliver_marked(TABLE, PRIORITY)
+    for place, name in enumerate(("xdsl", "lte")):
+        state, table = routing.device(name), TABLE + 1 + place
+        for family in (V4, V6):
+            routing.default_through(state, family, table)
+            for address in state.addresses[family]:
+                routing.lookup_from(address, table, PRIORITY + 1)
+            routing.lookup_marked(family, marks.server_leg(place), table, PRIORITY + 3)
+
+
+def everything(namespace: Namespace) -> list[str]:
+    """All rules and routes."""
+    found = []
+    for family in ("-4", "-6"):
+        for command in (["rule", "show"], ["route", "show", "table", "all"]):
+            found += namespace.run(["ip", family, *command]).stdout.splitlines()
+    return sorted(line for line in found if "cache" not in line)
+
+
+def way(namespace: Namespace, *question: str) -> dict[str, Any]:
+    (answer,) = json.loads(namespace.run(["ip", "-json", "route", "get", *question]).stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def device(namespace: Namespace, *question: str) -> str:
+    return str(way(namespace, *question)["dev"])
+
+
+# What there is
+
+
+def test_a_device_with_addresses_and_gateways(routing: Routing) -> None:
+    assert routing.device("xdsl") == DeviceState(
+        socket.if_nametoindex("xdsl"),
+        {V4: ("198.51.100.2", "198.51.100.3"), V6: ("2001:db8:1::2",)},
+        {V4: "198.51.100.1", V6: "2001:db8:1::1"},
+    )
+
+
+def test_a_device_without_any(routing: Routing) -> None:
+    """Its link-local address does not count."""
+    assert routing.device("dslam") == DeviceState(socket.if_nametoindex("dslam"), {V4: (), V6: ()}, {})
+
+
+def test_a_device_whose_gateway_is_link_local(network: Namespace, routing: Routing) -> None:
+    network.configure(["route del default via 2001:db8:2::1 dev lte", "route add default via fe80::1 dev lte"])
+    assert routing.device("lte").gateways == {V4: "198.51.100.65", V6: "fe80::1"}
+
+
+def test_defaults_of_other_tables_do_not_count(network: Namespace, routing: Routing) -> None:
+    network.configure(["addr add 192.0.2.1/24 dev tower", "route add default via 192.0.2.9 dev tower table 50"])
+    assert routing.device("tower").gateways == {}
+
+
+def test_no_such_device(routing: Routing) -> None:
+    with pytest.raises(SystemLacks, match=r"^there is no device 'wwan9'$"):
+        routing.device("wwan9")
+
+
+@pytest.fixture
+def ppp(network: Namespace) -> Iterator[str]:
+    """A point-to-point device, which needs no gateway."""
+    descriptor = open_tun("ppp0")
+    network.configure(
+        ["link set ppp0 up", "addr add 192.0.2.5 peer 192.0.2.6 dev ppp0", "addr add 2001:db8:3::5 dev ppp0 nodad"]
+    )
+    yield "ppp0"
+    os.close(descriptor)
+
+
+def test_a_device_that_needs_no_gateway(routing: Routing, ppp: str) -> None:
+    state = routing.device(ppp)
+    assert state.addresses == {V4: ("192.0.2.5",), V6: ("2001:db8:3::5",)}
+    assert state.gateways == {V4: None, V6: None}
+
+
+def test_a_device_that_needs_no_gateway_and_has_a_default_route(network: Namespace, routing: Routing, ppp: str) -> None:
+    network.configure(["route add default dev ppp0 metric 5"])
+    assert routing.device(ppp).gateways[V4] is None
+
+
+# What is installed
+
+
+def test_what_is_marked_for_us_is_delivered_whatever_its_destination(network: Namespace, routing: Routing) -> None:
+    routing.deliver_marked(TABLE, PRIORITY)
+    for server in SERVER.values():
+        assert way(network, server, "mark", hex(marks.DELIVER))["type"] == "local"
+        assert way(network, server, "mark", hex(marks.DELIVER | 0xABCDEF))["type"] == "local"
+        assert way(network, server).get("type") != "local"
+        assert way(network, server, "mark", hex(marks.GATE)).get("type") != "local"
+
+
+@pytest.mark.parametrize("server", SERVER.values())
+def test_the_link_of_the_mark(network: Namespace, routing: Routing, server: str) -> None:
+    install(routing)
+    assert device(network, server, "mark", hex(XDSL)) == "xdsl"
+    assert device(network, server, "mark", hex(LTE)) == "lte"
+    assert device(network, server, "mark", hex(LTE | 0x1234)) == "lte"
+    assert device(network, server) == "xdsl"
+
+
+@pytest.mark.parametrize(
+    ("server", "source", "link"),
+    [
+        (SERVER[V4], "198.51.100.2", "xdsl"),
+        (SERVER[V4], "198.51.100.3", "xdsl"),
+        (SERVER[V4], "198.51.100.66", "lte"),
+        (SERVER[V6], "2001:db8:1::2", "xdsl"),
+        (SERVER[V6], "2001:db8:2::2", "lte"),
+    ],
+)
+def test_the_link_of_the_source_whatever_the_mark(
+    network: Namespace, routing: Routing, server: str, source: str, link: str
+) -> None:
+    """A further subflow has the mark of its connection's first."""
+    install(routing)
+    for mark in ("0", hex(XDSL), hex(LTE)):
+        assert device(network, server, "from", source, "mark", mark) == link
+
+
+def test_the_gateway_is_the_links(network: Namespace, routing: Routing) -> None:
+    install(routing)
+    assert way(network, SERVER[V4], "mark", hex(XDSL))["gateway"] == "198.51.100.1"
+    assert way(network, SERVER[V6], "mark", hex(LTE))["gateway"] == "2001:db8:2::1"
+
+
+def test_more_than_a_default_in_the_main_table_comes_first(network: Namespace, routing: Routing) -> None:
+    install(routing)
+    assert way(network, "192.0.2.1", "mark", hex(LTE))["gateway"] == "198.51.100.5"
+    assert device(network, "198.51.100.20", "from", "198.51.100.66") == "xdsl"  # the LAN of the other link
+
+
+def test_through_a_device_that_needs_no_gateway(network: Namespace, routing: Routing, ppp: str) -> None:
+    state = routing.device(ppp)
+    for family in (V4, V6):
+        routing.default_through(state, family, TABLE)
+        routing.lookup_marked(family, LTE, TABLE, PRIORITY)
+        assert device(network, SERVER[family], "mark", hex(LTE)) == ppp
+    routing.clean()
+
+
+def test_a_gateway_outside_the_devices_networks(network: Namespace, routing: Routing) -> None:
+    """Some operators hand out an address of /32 and a gateway elsewhere."""
+    state = DeviceState(socket.if_nametoindex("lte"), {V4: ("198.51.100.66",), V6: ()}, {V4: "192.88.99.1"})
+    routing.default_through(state, V4, TABLE)
+    routing.lookup_marked(V4, LTE, TABLE, PRIORITY)
+    assert way(network, SERVER[V4], "mark", hex(LTE))["gateway"] == "192.88.99.1"
+
+
+def test_what_the_kernel_refuses_is_told(routing: Routing) -> None:
+    gone = DeviceState(9999, {V4: (), V6: ()}, {V4: "198.51.100.1"})
+    with pytest.raises(SystemLacks, match=r"^the kernel refuses the route .*oif 9999"):
+        routing.default_through(gone, V4, TABLE)
+
+
+# What is taken out
+
+
+def test_all_comes_out_and_other_peoples_stays(network: Namespace, routing: Routing) -> None:
+    settle_others(network)
+    before = everything(network)
+    install(routing)
+    assert len(everything(network)) > len(before)
+    routing.clean()
+    assert everything(network) == before
+    routing.clean()
+    assert everything(network) == before
+
+
+def test_what_a_crash_left_is_replaced(network: Namespace, routing: Routing) -> None:
+    settle_others(network)
+    before = everything(network)
+    install(routing)
+    once = everything(network)
+    with closing(Routing()) as after_crash:
+        install(after_crash)
+        assert everything(network) == once
+        after_crash.clean()
+    assert everything(network) == before
+
+
+def test_what_a_crash_with_another_configuration_left(network: Namespace, routing: Routing) -> None:
+    before = everything(network)
+    routing.deliver_marked(5000, 500)
+    routing.lookup_from("198.51.100.2", 5001, 501)
+    with closing(Routing()) as after_crash:
+        after_crash.clean()
+    assert everything(network) == before
+
+
+def test_clean_on_a_box_without_ipv6(network: Namespace, routing: Routing) -> None:
+    network.sysctl({"ipv6/conf/all/disable_ipv6": 1})
+    before = everything(network)
+    routing.deliver_marked(TABLE, PRIORITY)
+    routing.clean()
+    assert everything(network) == before

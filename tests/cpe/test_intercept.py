@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which of the LAN's SYNs are bonded: real packets and a real configuration in, the decision out."""
+
+import socket
+from typing import Any
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+
+from common import config, packet
+from common.packet import Segment
+from cpe.intercept import Interception
+
+BASE = """
+config cpe 'cpe'
+    list lan 'lan'
+config link 'xdsl'
+    option device 'xdsl0'
+    option role 'primary'
+"""
+BOTH = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
+
+
+def interception(bypass: str = "", families: frozenset[int] = BOTH) -> Interception:
+    parsed = config.parse(BASE + bypass, "f").cpe
+    assert parsed
+    return Interception(parsed, families)
+
+
+def syn(destination: str, dport: int = 443, source: str = "", tos: int = 0, **tcp: Any) -> Segment:
+    header = TCP(sport=40000, dport=dport, flags="S", **tcp)
+    if ":" in destination:
+        return packet.parse(bytes(IPv6(src=source or "2001:db8::10", dst=destination, tc=tos) / header))
+    return packet.parse(bytes(IP(src=source or "192.168.1.10", dst=destination, tos=tos) / header))
+
+
+@pytest.mark.parametrize(
+    "destination", ["198.51.100.1", "100.128.0.1", "172.32.0.1", "11.0.0.0", "2001:db8::1", "2a00::1"]
+)
+def test_bonded(destination: str) -> None:
+    assert interception().decide(syn(destination)).passed is None
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "0.1.2.3",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "169.254.1.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.255.255",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::ffff:198.51.100.1",
+        "fc00::1",
+        "fd00:1::1",
+        "fe80::1",
+        "ff02::1",
+    ],
+)
+def test_no_hag_on_the_way(destination: str) -> None:
+    assert interception().decide(syn(destination)).passed == "private or special destination"
+
+
+@pytest.mark.parametrize(
+    ("family", "destination"), [(socket.AF_INET6, "198.51.100.1"), (socket.AF_INET, "2001:db8::1")]
+)
+def test_a_family_that_the_primary_link_does_not_have(family: int, destination: str) -> None:
+    assert interception(families=frozenset({family})).decide(syn(destination)).passed is not None
+    assert interception(families=BOTH).decide(syn(destination)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("option", "matching", "other"),
+    [
+        ("list dport '5060-5061'", syn("198.51.100.1", 5060), syn("198.51.100.1", 5062)),
+        ("list dport '5060-5061'", syn("198.51.100.1", 5061), syn("198.51.100.1", 5059)),
+        ("list dst '203.0.113.0/24'", syn("203.0.113.9"), syn("198.51.100.1")),
+        ("list dst '2001:db8:5::/48'", syn("2001:db8:5::1"), syn("2001:db8:6::1")),
+        ("list src '192.168.1.64/26'", syn("198.51.100.1", source="192.168.1.70"), syn("198.51.100.1")),
+        ("list src '2001:db8::99'", syn("2001:db8:5::1", source="2001:db8::99"), syn("2001:db8:5::1")),
+        ("option dscp 'ef'", syn("198.51.100.1", tos=46 << 2 | 1), syn("198.51.100.1", tos=34 << 2)),
+        ("option dscp 'be'", syn("2001:db8:5::1", tos=3), syn("2001:db8:5::1", tos=4)),
+    ],
+)
+def test_a_bypass_rule(option: str, matching: Segment, other: Segment) -> None:
+    rules = interception(f"config bypass 'why'\n    {option}\n")
+    assert rules.decide(matching).passed == "bypass 'why'"
+    assert rules.decide(other).passed is None
+
+
+def test_a_bypass_rule_asks_for_everything_it_names() -> None:
+    rules = interception(
+        "config bypass 'sip'\n list dport '5060'\n list dport '5061'\n"
+        " list dst '203.0.113.0/24'\n list src '192.168.1.0/25'\n"
+    )
+    assert rules.decide(syn("203.0.113.9", 5061, "192.168.1.5")).passed == "bypass 'sip'"
+    assert rules.decide(syn("203.0.113.9", 443, "192.168.1.5")).passed is None
+    assert rules.decide(syn("198.51.100.1", 5060, "192.168.1.5")).passed is None
+    assert rules.decide(syn("203.0.113.9", 5060, "192.168.1.200")).passed is None
+
+
+def test_the_first_rule_that_matches_is_the_reason() -> None:
+    rules = interception("config bypass 'a'\n list dport '22'\nconfig bypass 'b'\n list dport '20-30'\n")
+    assert rules.decide(syn("198.51.100.1", 22)).passed == "bypass 'a'"
+    assert rules.decide(syn("198.51.100.1", 23)).passed == "bypass 'b'"

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which connection gets which subflow, and when: transcripts.
+
+A line is news (>>) or an order (<<). Connections are numbers, links have their names, `>> after 1` lets a second
+pass. The links: lte has both families, sat only IPv6, gsm only IPv4.
+"""
+
+import errno
+import socket
+
+import pytest
+
+from common.path_events import (
+    Announced,
+    Closed,
+    Created,
+    Endpoint,
+    Established,
+    JoinFailed,
+    PathEvent,
+    SubflowClosed,
+    SubflowEstablished,
+)
+from cpe.joins import Join, Joins, SecondaryLink
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+LTE = SecondaryLink("lte", 2, 12, {V4: "198.51.100.66", V6: "2001:db8:2::2"})
+SAT = SecondaryLink("sat", 3, 13, {V6: "2001:db8:3::2"})
+GSM = SecondaryLink("gsm", 4, 14, {V4: "198.51.100.130"})
+LINKS = {link.name: link for link in (LTE, SAT, GSM)}
+
+HAG4, HAG6 = "203.0.113.1", "2001:db8:f::1"
+FIRST = Endpoint("198.51.100.2", 40000)  # of the first subflow
+
+# All that a connection needs before it is joined
+READY4 = (">> created 1", ">> established 1 4", f">> announced 1 {HAG4} 1", ">> grown 1")
+READY6 = (">> created 1", ">> established 1 6", f">> announced 1 {HAG6} 1", ">> grown 1")
+
+LTE4 = f"<< join 1 lte 198.51.100.66 to {HAG4} port 9001 id 1"
+LTE6 = f"<< join 1 lte 2001:db8:2::2 to {HAG6} port 9001 id 1"
+SAT6 = f"<< join 1 sat 2001:db8:3::2 to {HAG6} port 9001 id 1"
+
+
+class Player:
+    """Joins with a clock, told by lines of a transcript."""
+
+    def __init__(self, *links: SecondaryLink) -> None:
+        self.joins = Joins(links)
+        self.now = 1000.0
+
+    def play(self, *lines: str) -> None:
+        """Feeds the news of the transcript and compares what the whole transcript then is."""
+        heard = []
+        for line in lines:
+            if line.startswith(">> "):
+                heard += [line, *map(self._written, self.hear(line[3:].split()))]
+        assert heard == list(lines)
+
+    def hear(self, words: list[str]) -> list[Join]:
+        match words:
+            case ["after", seconds]:
+                self.now += float(seconds)
+                return self.joins.retry(self.now)
+            case ["grown", token]:
+                return self.joins.grown(int(token))
+            case _:
+                return self.joins.handle(read(words), self.now)
+
+    def _written(self, join: Join) -> str:
+        link = next(link for link in LINKS.values() if link.id == join.local.id)
+        assert join.local.device == link.device
+        assert join.local.port == 0
+        remote = f"{join.remote.address} port {join.remote.port} id {join.remote.id}"
+        return f"<< join {join.token} {link.name} {join.local.address} to {remote}"
+
+
+def read(words: list[str]) -> PathEvent:
+    """One piece of news."""
+    token = int(words[1])
+    match words:
+        case ["created", _]:
+            return Created(token)
+        case ["closed", _]:
+            return Closed(token)
+        case ["established", _, family]:
+            return Established(token, {"4": V4, "6": V6}[family])
+        case ["announced", _, address, number]:
+            return Announced(token, Endpoint(address, 9001, int(number)))
+        case ["subflow", _, link]:
+            return SubflowEstablished(token, local(link), Endpoint(HAG4, 9001, 1))
+        case ["subflow-closed", _, link]:
+            return SubflowClosed(token, local(link), Endpoint(HAG4, 9001, 1), errno.ETIMEDOUT)
+        case ["join-failed", _, link, error]:
+            return JoinFailed(token, local(link).id, getattr(errno, error))
+    raise AssertionError(words)
+
+
+def local(link: str) -> Endpoint:
+    """Our end of a subflow: of a link, or with an id that is none of our links'."""
+    if link.isdigit():
+        return Endpoint(FIRST.address, FIRST.port, int(link))
+    return Endpoint("192.0.2.9", 50000, LINKS[link].id, LINKS[link].device)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        (">> established 1 4", f">> announced 1 {HAG4} 1", ">> grown 1"),
+        (">> established 1 4", ">> grown 1", f">> announced 1 {HAG4} 1"),
+        (f">> announced 1 {HAG4} 1", ">> established 1 4", ">> grown 1"),
+        (f">> announced 1 {HAG4} 1", ">> grown 1", ">> established 1 4"),
+        (">> grown 1", ">> established 1 4", f">> announced 1 {HAG4} 1"),
+        (">> grown 1", f">> announced 1 {HAG4} 1", ">> established 1 4"),
+    ],
+)
+def test_joined_when_the_last_of_three_things_is_known(order: tuple[str, str, str]) -> None:
+    Player(LTE).play(">> created 1", *order, LTE4)
+
+
+def test_one_subflow_for_each_link_and_only_one() -> None:
+    player = Player(LTE, SAT)
+    player.play(*READY6, LTE6, SAT6)
+    player.play(">> grown 1", ">> subflow 1 lte", ">> grown 1", ">> subflow 1 sat", f">> announced 1 {HAG6} 1")
+    player.play(">> grown 1", ">> after 3600")
+
+
+def test_no_link_no_order() -> None:
+    Player().play(*READY4)
+
+
+def test_connections_do_not_mix() -> None:
+    Player(LTE).play(
+        ">> created 1",
+        ">> created 2",
+        ">> established 1 4",
+        ">> grown 2",
+        f">> announced 1 {HAG4} 1",
+        f">> announced 2 {HAG4} 1",
+        ">> grown 1",
+        LTE4,
+        ">> established 2 4",
+        LTE4.replace("join 1", "join 2"),
+    )
+
+
+# Families
+
+
+def test_ipv4_connection_takes_no_ipv6_subflow() -> None:
+    player = Player(LTE, SAT)
+    player.play(">> created 1", ">> established 1 4", ">> grown 1", f">> announced 1 {HAG6} 1")
+    player.play(f">> announced 1 {HAG4} 2", LTE4.replace("id 1", "id 2"))
+
+
+def test_ipv6_connection_prefers_ipv6() -> None:
+    Player(LTE).play(
+        ">> created 1", ">> established 1 6", f">> announced 1 {HAG4} 2", f">> announced 1 {HAG6} 1", ">> grown 1", LTE6
+    )
+
+
+def test_ipv6_connection_takes_ipv4_if_that_is_all_that_the_hag_has() -> None:
+    Player(LTE, SAT).play(">> created 1", ">> established 1 6", f">> announced 1 {HAG4} 1", ">> grown 1", LTE4)
+
+
+def test_ipv6_connection_takes_ipv4_if_that_is_all_that_the_link_has() -> None:
+    Player(GSM).play(
+        ">> created 1",
+        ">> established 1 6",
+        f">> announced 1 {HAG6} 1",
+        ">> grown 1",
+        f">> announced 1 {HAG4} 2",
+        f"<< join 1 gsm 198.51.100.130 to {HAG4} port 9001 id 2",
+    )
+
+
+def test_an_address_announced_anew_replaces_the_former_one_of_its_id() -> None:
+    Player(LTE).play(
+        ">> created 1",
+        ">> established 1 4",
+        ">> announced 1 203.0.113.77 1",
+        f">> announced 1 {HAG4} 1",
+        ">> grown 1",
+        LTE4,
+    )
+
+
+# Failures
+
+
+def test_a_subflow_that_fails_is_tried_again_after_twice_the_wait_each_time() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4)
+    for wait in (1, 2, 4, 8, 16, 30, 30):
+        player.play(">> subflow-closed 1 lte", f">> after {wait - 0.01}", ">> after 0.01", LTE4)
+
+
+def test_an_order_that_the_kernel_does_not_take_is_tried_again_likewise() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4)
+    for wait in (1, 2, 4, 8, 16, 30, 30):
+        player.play(">> join-failed 1 lte ENOTCONN", f">> after {wait - 0.01}", ">> after 0.01", LTE4)
+
+
+def test_a_subflow_that_was_up_starts_with_the_shortest_wait_again() -> None:
+    player = Player(LTE)
+    player.play(
+        *READY4, LTE4, ">> subflow-closed 1 lte", ">> after 1", LTE4, ">> subflow-closed 1 lte", ">> after 2", LTE4
+    )
+    player.play(">> subflow 1 lte", ">> after 500", ">> subflow-closed 1 lte", ">> after 0.99", ">> after 0.01", LTE4)
+
+
+def test_news_during_the_wait_does_not_shorten_it() -> None:
+    Player(LTE).play(
+        *READY4,
+        LTE4,
+        ">> subflow-closed 1 lte",
+        ">> grown 1",
+        f">> announced 1 {HAG4} 1",
+        ">> after 0.5",
+        ">> after 0.5",
+        LTE4,
+    )
+
+
+def test_a_try_goes_to_the_address_that_is_announced_now() -> None:
+    Player(LTE).play(
+        *READY4,
+        LTE4,
+        ">> subflow-closed 1 lte",
+        ">> announced 1 203.0.113.2 1",
+        ">> after 1",
+        "<< join 1 lte 198.51.100.66 to 203.0.113.2 port 9001 id 1",
+    )
+
+
+def test_one_link_fails_and_the_other_is_left_alone() -> None:
+    player = Player(LTE, SAT)
+    player.play(*READY6, LTE6, SAT6, ">> subflow 1 lte", ">> subflow-closed 1 sat", ">> after 1", SAT6)
+    assert player.joins.links_of(1) == ("lte",)
+
+
+def test_an_order_that_fails_does_not_repeat_one_under_way_on_another_link() -> None:
+    """The kernel's no to one order arrives while the other subflow's handshake goes on."""
+    player = Player(LTE, SAT)
+    player.play(*READY6, LTE6, SAT6, ">> join-failed 1 sat ENETUNREACH", ">> subflow 1 lte", ">> after 1", SAT6)
+
+
+def test_two_orders_that_fail_at_once_are_both_tried_again_after_the_first_wait() -> None:
+    player = Player(LTE, SAT)
+    player.play(
+        *READY6, LTE6, SAT6, ">> join-failed 1 lte ENOTCONN", ">> join-failed 1 sat ENOTCONN", ">> after 1", LTE6, SAT6
+    )
+
+
+def test_the_end_of_the_first_subflow_is_no_failure_of_ours() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", ">> after 3600")
+    assert player.joins.next_retry() is None
+
+
+def test_next_retry_is_the_earliest() -> None:
+    player = Player(LTE, SAT)
+    assert player.joins.next_retry() is None
+    player.play(*READY6, LTE6, SAT6, ">> subflow-closed 1 sat", ">> after 0.25", ">> subflow-closed 1 lte")
+    assert player.joins.next_retry() == 1001.0
+    player.play(">> after 0.75", SAT6)
+    assert player.joins.next_retry() == 1001.25
+    player.play(">> after 0.25", LTE6)
+    assert player.joins.next_retry() is None
+
+
+# Connections that are not, or no more, ours
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        ">> established 7 4",
+        f">> announced 7 {HAG4} 1",
+        ">> grown 7",
+        ">> subflow 7 lte",
+        ">> subflow-closed 7 lte",
+        ">> join-failed 7 lte ECONNREFUSED",
+        ">> closed 7",
+    ],
+)
+def test_unknown_tokens_are_passed_over(news: str) -> None:
+    player = Player(LTE)
+    player.play(news, ">> after 60")
+    assert player.joins.links_of(7) == ()
+    # Nor is it remembered for one that has the token later.
+    player.play(">> created 7", ">> established 7 4", f">> announced 7 {HAG4} 1")
+
+
+def test_a_connection_of_another_program_gets_no_subflow_of_ours() -> None:
+    """Its token was told by the kernel, but no worker has told of it."""
+    player = Player(LTE)
+    player.play(*READY4[:-1], ">> subflow 1 lte", ">> subflow-closed 1 lte", ">> after 60")
+
+
+def test_a_subflow_of_another_program_with_an_id_of_its_own() -> None:
+    player = Player(LTE)
+    player.play(*READY4[:-1], ">> subflow 1 77", ">> subflow-closed 1 77", ">> after 60")
+
+
+def test_links_of_a_connection_with_a_subflow_that_we_did_not_order() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> subflow 1 77")
+    assert player.joins.links_of(1) == ("lte",)
+
+
+def test_nothing_is_ordered_or_remembered_after_the_end() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> closed 1")
+    assert player.joins.next_retry() is None
+    player.play(
+        ">> after 60", ">> grown 1", f">> announced 1 {HAG4} 1", ">> established 1 4", ">> subflow-closed 1 lte"
+    )
+    assert player.joins.links_of(1) == ()
+
+
+def test_a_token_that_comes_back_is_a_new_connection() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 lte", ">> created 1", ">> after 60")
+    assert player.joins.links_of(1) == ()
+    player.play(*READY4[1:], LTE4)
+
+
+def test_no_memory_of_connections_that_are_over() -> None:
+    player = Player(LTE, SAT)
+    for _ in range(50):
+        player.play(
+            *READY6, LTE6, SAT6, ">> subflow 1 lte", ">> subflow-closed 1 lte", ">> subflow-closed 1 sat", ">> closed 1"
+        )
+    assert not player.joins._known
+    assert not player.joins._retries
+
+
+def test_links_of_names_those_that_are_up() -> None:
+    player = Player(LTE, SAT)
+    player.play(*READY6, LTE6, SAT6)
+    assert player.joins.links_of(1) == ()
+    player.play(">> subflow 1 sat")
+    assert player.joins.links_of(1) == ("sat",)
+    player.play(">> subflow 1 lte")
+    assert set(player.joins.links_of(1)) == {"lte", "sat"}
+    player.play(">> subflow-closed 1 sat")
+    assert player.joins.links_of(1) == ("lte",)
