@@ -7,6 +7,7 @@ Where the kernel has no nft ``queue`` expression (CONFIG_NFT_QUEUE), iptables' N
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
@@ -103,6 +104,19 @@ def remove_iptables_rules() -> None:
             words = line.split()
             if _COMMENT in words and words[0] == "-A":
                 _run([program, "-w", "-t", "mangle", "-D", *words[1:]])
+        _remove_if_empty("ip6" if iptables == "ip6tables" else "ip")
+
+
+def _remove_if_empty(family: str) -> None:
+    """iptables leaves the table that it made for our rule; one that does nothing is missed by nobody."""
+    nft = require_program("nft", "nftables")
+    listed = _run([nft, "--json", "list", "table", family, "mangle"])
+    if listed.returncode:
+        return
+    objects = json.loads(listed.stdout)["nftables"]
+    idle = all(object_["chain"].get("policy", "accept") == "accept" for object_ in objects if "chain" in object_)
+    if idle and all(object_.keys() <= {"metainfo", "table", "chain"} for object_ in objects):
+        _run([nft, "delete", "table", family, "mangle"])
 
 
 def _add_iptables_rules(first: int, count: int) -> None:

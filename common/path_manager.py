@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nla
@@ -170,6 +171,10 @@ class PathManager:
             start += (length + 3) & ~3
 
 
+class PortWaits(Exception):
+    """Nobody listens at the port, but connections that have just ended there are in TIME_WAIT."""
+
+
 class Announcer:
     """The addresses that the kernel's own path manager announces to every peer, each with a port to join at."""
 
@@ -180,37 +185,46 @@ class Announcer:
     def close(self) -> None:
         self._generic.close()
 
-    def announce(self, endpoints: Iterable[Endpoint]) -> None:
-        """Announces these and listens for joins there; in place of what an earlier daemon announced for them.
+    def announce(self, endpoint: Endpoint) -> None:
+        """Announces it and listens for joins there. One that is announced already stays: its subflows live by it.
 
-        Raises SystemLacks, for instance when the port is taken.
+        Raises PortWaits, or SystemLacks if the port is taken.
         """
-        for endpoint in endpoints:
-            self.withdraw([endpoint])
-            address = _end(endpoint)
-            address["attrs"].append(("MPTCP_PM_ADDR_ATTR_FLAGS", _FLAG_SIGNAL))
-            try:
-                self._request(_ADD_ADDR, ("MPTCP_PM_ATTR_ADDR", address, _NLA_F_NESTED))
-            except NetlinkError as error:
-                raise SystemLacks(
-                    f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: "
-                    f"{os.strerror(error.code)}"
-                ) from None
+        if self._find([endpoint]):
+            return
+        address = _end(endpoint)
+        address["attrs"].append(("MPTCP_PM_ADDR_ATTR_FLAGS", _FLAG_SIGNAL))
+        try:
+            self._request(_ADD_ADDR, ("MPTCP_PM_ATTR_ADDR", address, _NLA_F_NESTED))
+        except NetlinkError as error:
+            if error.code == errno.EADDRINUSE and not _listens(endpoint.port):
+                raise PortWaits from None
+            raise SystemLacks(
+                f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: "
+                f"{os.strerror(error.code)}"
+            ) from None
 
     def withdraw(self, endpoints: Iterable[Endpoint]) -> None:
         """Announces these no more; fine if that was not the case."""
+        for found in self._find(endpoints):
+            self._request(_DEL_ADDR, ("MPTCP_PM_ATTR_ADDR", _end(found), _NLA_F_NESTED))
+
+    def _find(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those of the kernel's endpoints that are at these addresses and ports."""
         wanted = {(endpoint.address, endpoint.port) for endpoint in endpoints}
+        found = []
         for message in self._request(_GET_ADDR, flags=NLM_F_DUMP):
             address = message.get_attr("MPTCP_PM_ATTR_ADDR")
             if address is None:
                 continue
-            found = Endpoint(
+            endpoint = Endpoint(
                 address.get_attr("MPTCP_PM_ADDR_ATTR_ADDR4") or address.get_attr("MPTCP_PM_ADDR_ATTR_ADDR6"),
                 address.get_attr("MPTCP_PM_ADDR_ATTR_PORT") or 0,
                 address.get_attr("MPTCP_PM_ADDR_ATTR_ID"),
             )
-            if (found.address, found.port) in wanted:
-                self._request(_DEL_ADDR, ("MPTCP_PM_ATTR_ADDR", _end(found), _NLA_F_NESTED))
+            if (endpoint.address, endpoint.port) in wanted:
+                found.append(endpoint)
+        return found
 
     def allow(self, subflows: int) -> None:
         """How many subflows beyond its first a connection may have (the kernel's maximum is 8). Raises OSError."""
@@ -262,6 +276,16 @@ def _discover() -> tuple[int, int]:
     """Number of the family and of its group of events."""
     with _connect() as generic:
         return int(generic.prid), int(generic.mcast_groups[_EVENT_GROUP])
+
+
+def _listens(port: int) -> bool:
+    """Whether any socket in this namespace listens on the TCP port (state 0A in /proc/net/tcp)."""
+    for table in (Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            local, _, state = line.split()[1:4]
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
 
 
 def _end(endpoint: Endpoint) -> dict[str, Any]:

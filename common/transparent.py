@@ -35,7 +35,7 @@ UNSENT: Final = 256 * 1024
 # Bytes for which a Multipath TCP leg has room (the kernel doubles the number for its own overhead). What has come
 # over one access and must wait for what comes over the other counts here. Once that fills the buffer, the kernel moves
 # nothing more from the subflows, not even what everything waits for (net/mptcp/protocol.c up to 6.18), and the
-# connection stands still for good. Its own moderation, which starts at 128 KiB, ended there in 1 of 8 two-way transfers.
+# connection stands still for good: in 1 of 8 two-way transfers, with the size that it chooses itself (128 KiB and up).
 RECEIVED: Final = 2 * 1024 * 1024
 
 _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

@@ -22,6 +22,7 @@ from common.gate import Limits, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
+from common.orphans import Orphans
 from common.system import SystemLacks, families
 from common.worker import Equipment
 
@@ -65,6 +66,7 @@ class Workers:
         max_flows: int | None,
         on_grown: Callable[[list[int]], None],
         on_hopeless: Callable[[], None],
+        orphans: Orphans,
     ) -> None:
         self._loop = loop
         self._role = role
@@ -74,6 +76,7 @@ class Workers:
         self._limits = _limits(max_flows)
         self._on_grown = on_grown
         self._on_hopeless = on_hopeless
+        self._orphans = orphans
         self._seats: dict[int, _Seat] = {}
         self._questions: dict[int, _Question] = {}
         self._asked = 0
@@ -121,7 +124,7 @@ class Workers:
         self._loop.call_later(_ANSWER_WITHIN, lambda: self._answered(number))
 
     def stop(self) -> None:
-        """Resets every connection and waits for the processes to end."""
+        """Resets every connection, an earlier daemon's too, and waits for the processes to end."""
         self._stopping = True
         for seat in self._seats.values():
             seat.channel.send({"stop": True})
@@ -129,6 +132,7 @@ class Workers:
             _reap(seat.pid, _STOPPING)
             seat.channel.close()
         self._seats.clear()
+        self._orphans.end()
 
     def _seat(self, number: int, short_lives: int = 0) -> None:
         ours, theirs = socket.socketpair()
@@ -146,6 +150,7 @@ class Workers:
             self._loop, ours, lambda message: self._on_message(number, message), lambda: self._on_end(number)
         )
         self._seats[number] = _Seat(number, pid, channel, self._loop.now(), short_lives)
+        self._orphans.remember(seat.pid for seat in self._seats.values())
 
     def _on_message(self, number: int, message: Message) -> None:
         match message:
@@ -153,9 +158,12 @@ class Workers:
                 self._on_grown(tokens)
             case {"answer": int(question)} if question in self._questions:
                 self._questions[question].answers.append({"worker": number, **message})
-                self._questions[question].waits_for.discard(number)
-                if not self._questions[question].waits_for:
-                    self._answered(question)
+                self._waits_no_more(question, number)
+
+    def _waits_no_more(self, question: int, number: int) -> None:
+        self._questions[question].waits_for.discard(number)
+        if not self._questions[question].waits_for:
+            self._answered(question)
 
     def _answered(self, number: int) -> None:
         question = self._questions.pop(number, None)
@@ -165,6 +173,8 @@ class Workers:
     def _on_end(self, number: int) -> None:
         """A worker has died; its connections have been reset by the kernel, new ones pass unbonded meanwhile."""
         seat = self._seats.pop(number)
+        for question in list(self._questions):
+            self._waits_no_more(question, number)
         log.error("worker %d (process %d) has died: %s", number, seat.pid, _reap(seat.pid, _DYING))
         if self._stopping:
             return

@@ -23,6 +23,7 @@ from common.daemon import Failed
 from common.gate import Role
 from common.log import log
 from common.loop import IN, Loop, Timer
+from common.orphans import Orphans
 from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import PathManager
@@ -78,6 +79,7 @@ def run(config: CpeConfig, run_dir: Path) -> None:
             config.max_flows,
             paths.grown,
             lambda: loop.stop("the workers do not stay alive"),
+            Orphans(run_dir / "cpe.workers"),
         )
         undo.callback(workers.stop)
         workers.start()

@@ -22,6 +22,7 @@ from common.daemon import Failed
 from common.gate import Role
 from common.log import log
 from common.loop import Loop
+from common.orphans import Orphans
 from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import Announcer, SubflowLimit
@@ -31,6 +32,7 @@ from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
 from common.workers import Workers
 from hag.admit import Admission
+from hag.announcement import Announcement
 
 SETTINGS: Final = (
     # net.mptcp.path_manager since Linux 6.15, which still takes this name.
@@ -75,6 +77,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
             config.max_flows,
             lambda tokens: None,  # subflows are the CPE's to order
             lambda: loop.stop("the workers do not stay alive"),
+            Orphans(run_dir / "hag.workers"),
         )
         undo.callback(workers.stop)
         workers.start()
@@ -84,8 +87,9 @@ def run(config: HagConfig, run_dir: Path) -> None:
         settings = Settings(run_dir / "hag.settings", (*SETTINGS, SubflowLimit(announcer)))
         undo.callback(settings.restore)
         settings.apply()
-        undo.callback(announcer.withdraw, announced)
-        announcer.announce(announced)
+        announcement = Announcement(loop, announcer, announced)
+        undo.callback(announcement.withdraw)
+        announcement.start()
         undo.callback(routing.clean)
         routing.clean()
         routing.deliver_marked(config.table_base, config.rule_priority)

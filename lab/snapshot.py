@@ -2,7 +2,8 @@
 """All that a daemon could have changed on a box, as text that can be compared: before and after, whatever happened."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from difflib import unified_diff
 from itertools import chain
 from pathlib import Path
 
@@ -10,16 +11,19 @@ from lab.node import Node
 
 Snapshot = dict[str, list[str]]
 
-SETTINGS = ("mptcp", "ipv4", "ipv6")  # folders of /proc/sys/net, with all that is below them
+SETTINGS = ("/proc/sys/net/mptcp", "/proc/sys/net/ipv4", "/proc/sys/net/ipv6")
 QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
+# What packets have put into a set, rather than people.
+LEARNED = re.compile(r"(\tflags [^\n]*\bdynamic\b[^}]*?)\s+elements = \{[^}]*\}")
 ENDPOINT_ID = re.compile(r"\bid \d+ ")  # the kernel goes on counting from those it gave before
 
 
 def snapshot(node: Node, run_dir: Path) -> Snapshot:
     """The node's packet filter, routing, Multipath TCP, settings, sockets, processes, and the files in `run_dir`.
 
-    What is not in it: counters, and the numbers of processes, rules and endpoints, which are new each time.
+    What is not in it: counters, what packets have put into sets, and the numbers of processes, rules and endpoints,
+    which are new each time.
     LabError if a command to look with fails.
     """
     return {
@@ -29,7 +33,7 @@ def snapshot(node: Node, run_dir: Path) -> Snapshot:
         "routing IPv4": _batch(node, 4, "rule show", "route show table all"),
         "routing IPv6": _batch(node, 6, "rule show", "route show table all"),
         "mptcp": [ENDPOINT_ID.sub("", line) for line in _batch(node, 4, "mptcp endpoint show", "mptcp limits show")],
-        "settings": list(_settings(node)),
+        "settings": _settings(node),
         "listeners": sorted(" ".join(line.split()) for line in chain(_run(node, "ss -Hlnt"), _run(node, "ss -HlnM"))),
         "queues": _queues(node),
         "processes": sorted(map(_command, node.pids())),
@@ -38,22 +42,17 @@ def snapshot(node: Node, run_dir: Path) -> Snapshot:
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[str]:
-    """What has come and gone, a line each: empty if nothing has."""
-    lines = []
-    for topic, were in before.items():
-        are = after[topic]
-        lines += [f"gone from {topic}: {line}" for line in _without(were, are)]
-        lines += [f"new in {topic}: {line}" for line in _without(are, were)]
-    return lines
+    """What has gone ("-") and come ("+"), a line each with its topic: empty if nothing has."""
+    return [
+        f"{topic}: {line}"
+        for topic in before
+        for line in unified_diff(_lines(before[topic]), _lines(after[topic]), n=0, lineterm="")
+        if not line.startswith(("---", "+++", "@@"))
+    ]
 
 
-def _without(lines: Iterable[str], others: list[str]) -> Iterator[str]:
-    left = list(others)
-    for line in lines:
-        if line in left:
-            left.remove(line)
-        else:
-            yield line
+def _lines(texts: list[str]) -> list[str]:
+    return "\n".join(texts).splitlines()
 
 
 def _run(node: Node, command: str, text: str = "") -> list[str]:
@@ -70,23 +69,13 @@ def _tables(ruleset: list[str]) -> Iterator[str]:
     for line in ruleset:
         table.append(line)
         if line == "}":
-            yield "\n".join(table)
+            yield LEARNED.sub(r"\1", "\n".join(table))
             table.clear()
 
 
-def _settings(node: Node) -> Iterator[str]:
-    with node.entered():
-        for folder in SETTINGS:
-            for path in sorted(Path("/proc/sys/net", folder).rglob("*")):
-                if path.is_file() and path.stat().st_mode & 0o400:
-                    yield f"{path.relative_to('/proc/sys/net')} = {_value(path)}"
-
-
-def _value(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as error:  # a secret that was never set
-        return str(error.strerror)
+def _settings(node: Node) -> list[str]:
+    """All of them: nobody needs to know which ones a daemon may touch. Those that cannot be read are left out."""
+    return sorted(node.run(["grep", "-rs", "", *SETTINGS], check=False).stdout.splitlines())
 
 
 def _queues(node: Node) -> list[str]:

@@ -137,7 +137,7 @@ def endpoints(namespace: Namespace) -> list[str]:
 
 def test_the_life_of_a_connection_with_a_second_subflow(network: Network) -> None:
     network.announcer.allow(8)
-    network.announcer.announce([network.announced])
+    network.announcer.announce(network.announced)
     near, far = network.connect()
     token = mptcp.token(near)
     assert token is not None
@@ -163,7 +163,7 @@ def test_the_life_of_a_connection_with_a_second_subflow(network: Network) -> Non
 
 def test_a_subflow_that_breaks_is_told_and_can_be_ordered_again(network: Network) -> None:
     network.announcer.allow(8)
-    network.announcer.announce([network.announced])
+    network.announcer.announce(network.announced)
     near, _ = network.connect()
     announced = network.wait_for(Announced)
     for _ in range(2):
@@ -244,13 +244,18 @@ def both() -> list[Endpoint]:
     return [Endpoint(address, JOIN_PORT, device=socket.if_nametoindex("lte")) for address in HAG.values()]
 
 
+def announce(announcer: Announcer) -> None:
+    for endpoint in both():
+        announcer.announce(endpoint)
+
+
 def listens(family: int) -> bool:
     with socket.socket(family, socket.SOCK_STREAM, MPTCP) as client:
         return client.connect_ex((HAG[socket.AddressFamily(family)], JOIN_PORT)) == 0
 
 
 def test_announced_and_withdrawn(namespace: Namespace, announcer: Announcer) -> None:
-    announcer.announce(both())
+    announce(announcer)
     lines = endpoints(namespace)
     assert len(lines) == 2
     for address, line in zip(HAG.values(), lines, strict=True):
@@ -264,9 +269,9 @@ def test_announced_and_withdrawn(namespace: Namespace, announcer: Announcer) -> 
 
 
 def test_announced_again_after_a_crash(namespace: Namespace, announcer: Announcer) -> None:
-    announcer.announce(both())
+    announce(announcer)
     with contextlib.closing(Announcer()) as after_crash:
-        after_crash.announce(both())
+        announce(after_crash)
         assert len(endpoints(namespace)) == 2
         after_crash.withdraw(both())
     assert endpoints(namespace) == []
@@ -276,7 +281,7 @@ def test_other_peoples_announcements_stay(namespace: Namespace, announcer: Annou
     namespace.run(["ip", "mptcp", "endpoint", "add", "198.51.100.65", "dev", "lte", "signal"])
     namespace.run(["ip", "mptcp", "endpoint", "add", "198.51.100.65", "port", "7000", "signal"])
     before = endpoints(namespace)
-    announcer.announce(both())
+    announce(announcer)
     announcer.withdraw(both())
     assert endpoints(namespace) == before
 
@@ -288,7 +293,7 @@ def test_a_port_that_another_has_is_named(announcer: Announcer, protocol: int) -
         other.bind((HAG[V4], JOIN_PORT))
         other.listen()
         with pytest.raises(SystemLacks) as caught:
-            announcer.announce(both())
+            announce(announcer)
     assert str(caught.value) == (
         f"the kernel does not listen for subflows at 198.51.100.65 port {JOIN_PORT}: Address already in use"
     )
