@@ -260,7 +260,7 @@ class Entry:
 
 
 def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]:
-    """The options that both roles have; the defaults differ so that one box can try both."""
+    """The options that both roles have; the defaults differ so that traces tell which box they are of."""
     return {
         "workers": Entry(parse=worker_count, default=workers),
         "max_flows": Entry(parse=number(1, 2**31 - 1)),

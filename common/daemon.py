@@ -8,6 +8,7 @@ import fcntl
 import importlib.metadata
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import IntEnum
@@ -72,6 +73,9 @@ def main(
     except Failed as failure:
         log.error("%s", failure)
         return Exit.FAILED
+    except Exception:
+        log.exception("this should not have happened")
+        return Exit.FAILED
     return Exit.OK
 
 
@@ -82,7 +86,7 @@ def stop_on_signals(loop: Loop) -> None:
 
 @contextmanager
 def only_instance(run_dir: Path, role: str) -> Iterator[None]:
-    """Raises SystemLacks if a daemon of this role runs already with this run directory."""
+    """Raises SystemLacks if a daemon runs already with this run directory, or at all in this network namespace."""
     try:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(run_dir / f"{role}.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -98,7 +102,19 @@ def only_instance(run_dir: Path, role: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         undo.callback((run_dir / f"{role}.pid").unlink, missing_ok=True)
+        undo.callback(_claim_namespace().close)
         yield
+
+
+def _claim_namespace() -> socket.socket:
+    """There is one nftables table, whatever the role. Each network namespace has its own abstract sockets."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind("\0hybrid-access")
+    except OSError:
+        claim.close()
+        raise SystemLacks("another hybrid-cpe or hybrid-hag runs in this network namespace") from None
+    return claim
 
 
 def _parser(role: str, summary: str) -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from common.relay import PipePool
 from common.transparent import Address
 
 _SWEEP: Final = 1.0  # seconds between looks for flows whose time is over
+_BATCH: Final = 64  # SYNs, or connections, that are taken before open connections have their turn
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 
@@ -54,6 +55,7 @@ class Limits:
 
     flows: int
     pipes: int
+    opening: int  # held or released, so that the listener never has to resort to SYN cookies (see common/workers.py)
 
 
 class Gate:
@@ -78,9 +80,11 @@ class Gate:
         self.counters: Counter[str] = Counter()
         self.connections: dict[Key, Connection] = {}
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
+        self._sweeping = False
         self._role = role
         self._listeners = listeners
         self._max_flows = limits.flows
+        self._most_opening = limits.opening
         loop.add(queue.fileno(), IN, self._on_queue)
         for listener in listeners:
             self._watch(listener)
@@ -116,7 +120,7 @@ class Gate:
     # The queue
 
     def _on_queue(self, _events: int) -> None:
-        for queued in self.queue.packets():
+        for queued in self.queue.packets(_BATCH):
             self._on_packet(queued)
 
     def _on_packet(self, queued: QueuedPacket) -> None:
@@ -133,6 +137,8 @@ class Gate:
         reason = unfit(syn) or self._role.decide(syn).passed
         if reason is None and len(self.connections) >= self._max_flows:
             reason = "table full"
+        if reason is None and len(self._opening) >= self._most_opening:
+            reason = "too many half-open connections"
         if reason is None:
             reason = self._hold(queued, syn, key)
         if reason is not None:
@@ -152,9 +158,10 @@ class Gate:
             return f"cannot connect: {error.strerror}"
         connection = Connection(self, key, queued, server, self.loop.now())
         self.connections[key] = connection
-        if not self._opening:
-            self.loop.call_later(_SWEEP, self._sweep)
         self._opening[key] = connection
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_later(_SWEEP, self._sweep)
         return None
 
     def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str) -> None:
@@ -167,7 +174,7 @@ class Gate:
     # The listeners
 
     def _on_listener(self, listener: socket.socket, _events: int) -> None:
-        while True:
+        for _ in range(_BATCH):
             try:
                 client, peer = listener.accept()
             except BlockingIOError:
@@ -211,7 +218,8 @@ class Gate:
                 connection.handle(Event.EXPIRED)
             except FlowError:
                 log.exception("flow %s", connection.key)
-        if self._opening:
+        self._sweeping = bool(self._opening)
+        if self._sweeping:
             self.loop.call_later(_SWEEP, self._sweep)
 
 

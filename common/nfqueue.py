@@ -47,6 +47,7 @@ _HEADERS: Final = _NLMSGHDR.size + _NFGENMSG.size
 _VERDICT = struct.Struct(">II4sI")  # verdict, packet id | header of the mark attribute, mark
 _MARK_HEADER: Final = _ATTR.pack(8, _MARK)
 
+_SO_RCVBUFFORCE: Final = 33
 _SOL_NETLINK: Final = 270
 _NETLINK_NO_ENOBUFS: Final = 5
 
@@ -76,7 +77,7 @@ class Queue:
         try:
             # Verdicts must get through even when packets had to be thrown away on the way to us.
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
             self._socket.bind((0, 0))
             self._configure(capacity)
         except OSError:
@@ -91,9 +92,9 @@ class Queue:
         """Ends the queue: packets that wait in it are dropped by the kernel, later ones take the rule's bypass."""
         self._socket.close()
 
-    def packets(self) -> Iterator[QueuedPacket]:
-        """The packets that wait now; stops when there are none left to read."""
-        while True:
+    def packets(self, most: int) -> Iterator[QueuedPacket]:
+        """Packets that wait now, of about as many messages as ``most``."""
+        for _ in range(most):
             try:
                 size = self._socket.recv_into(self._buffer)
             except BlockingIOError:

@@ -69,9 +69,12 @@ def unload() -> None:
 
 
 def add_queue_rule(first: int, count: int) -> Callable[[], None]:
-    """Sends marked SYNs to the queues ``first`` ... ``first + count - 1``; returns the undo. Raises SystemLacks."""
+    """Sends marked SYNs to the queues ``first`` ... ``first + count - 1``; returns the undo. Raises SystemLacks.
+
+    Which of the queues, the addresses decide: a copy of a SYN must come to the worker that has the first (nft's fanout
+    flag and iptables' --queue-cpu-fanout would go by the CPU instead).
+    """
     queues = str(first) if count == 1 else f"{first}-{first + count - 1}"
-    options = "bypass" if count == 1 else "fanout,bypass"
     match = f"meta mark & {marks.MASK:#x} == {marks.GATE:#x}"
     nft = require_program("nft", "nftables")
     done = _run(
@@ -82,7 +85,7 @@ def add_queue_rule(first: int, count: int) -> Callable[[], None]:
             *_TABLE.split(),
             "hold",
             *match.split(),
-            *f"queue flags {options} to {queues}".split(),
+            *f"queue flags bypass to {queues}".split(),
         ]
     )
     if done.returncode == 0:

@@ -19,6 +19,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nla
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
+from common.log import log
 from common.path_events import (
     Announced,
     Closed,
@@ -35,6 +36,7 @@ from common.system import SystemLacks
 _FAMILY: Final = "mptcp_pm"
 _EVENT_GROUP: Final = "mptcp_pm_events"
 _NETLINK_GENERIC: Final = 16
+_SO_RCVBUFFORCE: Final = 33
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
 _NLMSG_ERROR: Final = 2
@@ -105,13 +107,12 @@ class PathManager:
         """Raises SystemLacks if the kernel has no path manager to talk to."""
         self._id, group = _discover()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_GENERIC)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
         self._socket.setblocking(False)
         self._orders: dict[int, tuple[int, int]] = {}  # sequence number -> token, local id: orders without an answer
         self._sequence = 0
-        self.missed = 0  # times that events were lost because we read too slowly
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -147,7 +148,7 @@ class PathManager:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self.missed += 1
+                log.warning("path events were lost: some connections may stay without further subflows")
                 continue
             yield from self._read(data)
 

@@ -12,7 +12,6 @@ sink takes no more (splice reports both in the same way).
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import socket
@@ -50,7 +49,7 @@ class PipePool:
         self._spare: list[Pipe] = []
 
     def take(self) -> Pipe | None:
-        """None if all are lent, or the process has no descriptors left."""
+        """None if all are lent, or the process may not have another one."""
         if self._spare:
             return self._spare.pop()
         if self._made >= self._most:
@@ -59,10 +58,15 @@ class PipePool:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        self._made += 1
-        # Past its share of pipe pages an unprivileged process is refused: the pipe then stays as small as it is.
-        with contextlib.suppress(OSError):
+        # Past its share of pipe pages (fs.pipe-user-pages-soft) an unprivileged process gets pipes of two pages, which
+        # are slower than copying.
+        try:
             fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, PIPE)
+        except OSError:
+            os.close(pipe[0])
+            os.close(pipe[1])
+            return None
+        self._made += 1
         return pipe
 
     def give_back(self, pipe: Pipe) -> None:

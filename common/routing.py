@@ -78,8 +78,13 @@ class Routing:
             self._route.flush_routes(family=family, proto=PROTOCOL)
 
     def deliver_marked(self, table: int, priority: int) -> None:
-        """Packets marked DELIVER are for this host, whatever their destination."""
+        """Packets that arrive with the mark DELIVER are for this host, whatever their destination.
+
+        Takes two priorities: this one is for lookups that only look as if a packet had arrived from here, namely the
+        reverse path check with src_valid_mark, and replies of sockets that inherit the mark (tcp_fwmark_accept).
+        """
         loopback = self._index("lo")
+        marked = {"fwmark": marks.DELIVER, "fwmask": marks.MASK, "protocol": PROTOCOL}
         for family in self.families:
             self._do(
                 "route",
@@ -92,16 +97,8 @@ class Routing:
                 scope=254,
                 proto=PROTOCOL,
             )
-            self._do(
-                "rule",
-                "add",
-                family=family,
-                priority=priority,
-                fwmark=marks.DELIVER,
-                fwmask=marks.MASK,
-                table=table,
-                protocol=PROTOCOL,
-            )
+            self._do("rule", "add", family=family, priority=priority, iifname="lo", table=_RT_TABLE_MAIN, **marked)
+            self._do("rule", "add", family=family, priority=priority + 1, table=table, **marked)
 
     def default_through(self, device: DeviceState, family: int, table: int) -> None:
         """The table's only route: everything leaves by this device."""

@@ -61,9 +61,12 @@ class Settings:
 
     def apply(self) -> None:
         """Sets those that the kernel has. Raises SystemLacks if it does not let us."""
-        former = {setting.name: value for setting in self._settings if (value := setting.read()) is not None}
-        former.update(self._remembered())
-        self._memory.write_text(json.dumps(former))
+        try:
+            former = {setting.name: value for setting in self._settings if (value := setting.read()) is not None}
+            former.update(self._remembered())
+            self._memory.write_text(json.dumps(former))
+        except OSError as error:
+            raise SystemLacks(f"cannot note the settings of now in {self._memory}: {error.strerror}") from None
         for setting in self._settings:
             now = setting.read()
             if now is None or now == setting.value:

@@ -38,6 +38,8 @@ UNSENT: Final = 256 * 1024
 # connection stands still for good: in 1 of 8 two-way transfers, with the size that it chooses itself (128 KiB and up).
 RECEIVED: Final = 2 * 1024 * 1024
 
+BACKLOG: Final = 4096  # connections that may wait at a listener, half-open ones too
+
 _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 Address = tuple[str, int]
@@ -55,7 +57,7 @@ def listener(family: int, port: int, protocol: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a listener of its own
         _prepare(sock, family, protocol)
         sock.bind((_LOOPBACK[socket.AddressFamily(family)], port))
-        sock.listen(4096)
+        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise

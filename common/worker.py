@@ -68,6 +68,8 @@ class Worker:
 
     def _on_message(self, message: Message) -> None:
         match message:
+            case {"ask": "alive"}:
+                self._channel.send({"alive": True})
             case {"ask": "status", "id": number}:
                 self._channel.send({"answer": number, "pid": os.getpid(), **self._status()})
             case {"ask": "flows", "id": number}:

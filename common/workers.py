@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from common import marks, transparent, worker
@@ -29,6 +30,8 @@ from common.worker import Equipment
 _ANSWER_WITHIN: Final = 3.0  # seconds
 _SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
 _GIVE_UP: Final = 5  # short lives in a row
+_WATCH: Final = 2.0  # seconds between questions whether a worker is alive
+_SILENCE: Final = 3  # of them that may stay without an answer
 _STOPPING: Final = 2.0  # seconds that a worker may take to stop
 _DYING: Final = 0.5  # and to be gone after it has hung up
 _FD_PER_FLOW: Final = 3  # two sockets, and a pipe for every other one
@@ -44,6 +47,7 @@ class _Seat:
     channel: Channel
     since: float
     short_lives: int = 0
+    silent: int = 0  # times it was asked since it last said anything
 
 
 @dataclass(slots=True)
@@ -113,6 +117,7 @@ class Workers:
         """Raises SystemLacks if a queue or a port cannot be had."""
         for number in range(self._count):
             self._seat(number)
+        self._loop.call_later(_WATCH, self._watch)
 
     def ask(self, what: str, then: Answers) -> None:
         """Asks all workers; ``then`` gets their answers when all have come or the time is over."""
@@ -152,7 +157,18 @@ class Workers:
         self._seats[number] = _Seat(number, pid, channel, self._loop.now(), short_lives)
         self._orphans.remember(seat.pid for seat in self._seats.values())
 
+    def _watch(self) -> None:
+        """A worker that hangs keeps every new connection of its queue waiting: only once it is dead do they pass."""
+        for seat in self._seats.values():
+            if seat.silent >= _SILENCE:
+                log.error("worker %d (process %d) does not answer: it is killed", seat.number, seat.pid)
+                os.kill(seat.pid, signal.SIGKILL)
+            seat.silent += 1
+            seat.channel.send({"ask": "alive"})
+        self._loop.call_later(_WATCH, self._watch)
+
     def _on_message(self, number: int, message: Message) -> None:
+        self._seats[number].silent = 0
         match message:
             case {"grown": [*tokens]}:
                 self._on_grown(tokens)
@@ -228,7 +244,10 @@ def _limits(max_flows: int | None) -> Limits:
     flows = max(1, min(max_flows or descriptors, descriptors // _FD_PER_FLOW))
     if max_flows is not None and flows < max_flows:
         log.warning("%d connections a worker instead of %d: the limit of open files is %d", flows, max_flows, hard)
-    return Limits(flows, max(0, descriptors - 2 * flows) // 2)
+    # A listener whose queue of half-open connections is full answers with SYN cookies. Their last ACK belongs to no
+    # socket, so nothing would tell it from a passing packet, and the connection would not come about.
+    backlog = min(transparent.BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    return Limits(flows, max(0, descriptors - 2 * flows) // 2, max(1, backlog // 2))
 
 
 def _reap(pid: int, patience: float) -> str:

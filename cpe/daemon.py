@@ -36,6 +36,7 @@ from cpe.intercept import Interception
 from cpe.joins import Join, Joins, SecondaryLink
 
 SETTINGS: Final = (
+    Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
     Sysctl("net.mptcp.blackhole_timeout", "0", "one server that loses our SYNs must not end bonding for all"),
     # net.mptcp.path_manager since Linux 6.15, which still takes this name.
     Sysctl("net.mptcp.pm_type", "1", "subflows are ours to order"),
@@ -206,8 +207,8 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
                 continue
             routing.default_through(state, family, table)
             for address in state.addresses[family]:
-                routing.lookup_from(address, table, config.rule_priority + 1)
-            routing.lookup_marked(family, marks.server_leg(place), table, config.rule_priority + 3)
+                routing.lookup_from(address, table, config.rule_priority + 2)
+            routing.lookup_marked(family, marks.server_leg(place), table, config.rule_priority + 4)
 
 
 def _install_rules(undo: ExitStack, config: CpeConfig, workers: int) -> None:
@@ -215,7 +216,11 @@ def _install_rules(undo: ExitStack, config: CpeConfig, workers: int) -> None:
     undo.callback(nft.unload)
     nft.load(
         "hybrid-cpe.nft",
-        {"lan": nft.names(config.lan), "release": nft.release_map(config.listen_port, workers)},
+        {
+            "lan": nft.names(config.lan),
+            "links": nft.names(link.device for link in config.links),
+            "release": nft.release_map(config.listen_port, workers),
+        },
     )
     undo.callback(nft.add_queue_rule(config.queue, workers))
 

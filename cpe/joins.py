@@ -3,8 +3,9 @@
 
 A connection is joined when three things are known of it, in whatever order they come: it is established for the path
 manager; it has grown past the join threshold, so it is one of ours and worth a subflow; and there is an address to join
-at, announced by its HAG or given by the configuration. One subflow for each secondary link; one that fails is tried
-again, each time after twice the wait, for as long as the connection lives.
+at, given by the configuration or, without that, announced by its HAG. One subflow for each secondary link; one that
+fails is tried again, each time after twice the wait, for as long as the connection lives. One that has had no subflow
+at all for a while is left to the kernel, which ends it (net.mptcp.close_timeout) unless somebody keeps trying.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from common.path_events import (
 
 _FIRST_WAIT: Final = 1.0  # seconds
 _LONGEST_WAIT: Final = 30.0
+_HOPE: Final = 30.0  # seconds without any subflow after which no more are ordered
+_FIRST: Final = 0  # address id of a connection's first subflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,15 @@ class _Known:
     grown: bool = False
     announced: list[Endpoint] = field(default_factory=list)
     subflows: dict[int, _Subflow] = field(default_factory=dict)  # by link id
+    first_up: bool = True
+    dead_since: float | None = None  # when the last subflow went down
 
 
 class Joins:
     """All connections of the CPE that the path manager or a worker has told of."""
 
     def __init__(self, links: Iterable[SecondaryLink], configured: Iterable[Endpoint] = ()) -> None:
-        """``configured`` are addresses of the HAG that need no announcement."""
+        """``configured`` are addresses of the HAG, which then take the place of announced ones."""
         self._links = {link.id: link for link in links}
         self._configured = tuple(configured)
         self._known: dict[int, _Known] = {}
@@ -105,7 +110,11 @@ class Joins:
                 return self._orders(token, known)
             case SubflowEstablished(token, local) if self._is_ours(token, local.id):
                 self._known[token].subflows[local.id] = _Subflow(up=True)
+                self._known[token].dead_since = None
                 self._retries.pop((token, local.id), None)
+            case SubflowClosed(token, local) if token in self._known and local.id == _FIRST:
+                self._known[token].first_up = False
+                self._note_death(token, now)
             case SubflowClosed(token, local) if self._is_ours(token, local.id):
                 self._try_later(token, local.id, now)
             case JoinFailed(token, id) if self._is_ours(token, id):
@@ -122,7 +131,9 @@ class Joins:
         for (token, link), when in list(self._retries.items()):
             if when <= now:
                 del self._retries[token, link]
-                orders += self._order(token, self._known[token], self._links[link])
+                dead_since = self._known[token].dead_since
+                if dead_since is None or now - dead_since < _HOPE:
+                    orders += self._order(token, self._known[token], self._links[link])
         return orders
 
     def _orders(self, token: int, known: _Known) -> list[Join]:
@@ -151,6 +162,12 @@ class Joins:
         subflow.up = False
         self._retries[token, link] = now + subflow.wait
         subflow.wait = min(2 * subflow.wait, _LONGEST_WAIT)
+        self._note_death(token, now)
+
+    def _note_death(self, token: int, now: float) -> None:
+        known = self._known[token]
+        if known.dead_since is None and not known.first_up and not any(it.up for it in known.subflows.values()):
+            known.dead_since = now
 
     def _remember(self, token: int) -> None:
         self._forget(token)  # tokens come back
@@ -169,7 +186,8 @@ class Joins:
         """
         families = (known.family,) if known.family == socket.AF_INET else (socket.AF_INET6, socket.AF_INET)
         for family in families:
-            for remote in (*known.announced, *self._configured):
+            # Configured ones alone, if there are any: whoever answers our first SYN may announce what he likes.
+            for remote in self._configured or known.announced:
                 if remote.family == family and family in link.addresses:
                     return remote
         return None

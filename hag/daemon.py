@@ -35,6 +35,7 @@ from hag.admit import Admission
 from hag.announcement import Announcement
 
 SETTINGS: Final = (
+    Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
     # net.mptcp.path_manager since Linux 6.15, which still takes this name.
     Sysctl("net.mptcp.pm_type", "0", "the kernel announces our address and takes the joins"),
     Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),

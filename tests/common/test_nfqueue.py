@@ -97,7 +97,7 @@ def with_text(packet: QueuedPacket, text: str) -> bytes:
 def test_a_packet_waits_for_the_verdict(line: Line, queue: Queue) -> None:
     line.send("hello")
     assert line.arrived() == []
-    (packet,) = queue.packets()
+    (packet,) = queue.packets(64)
     assert dissected(packet)[IP].dst == "127.0.0.1"
     assert dissected(packet)[UDP].dport == line.receiver.getsockname()[1]
     assert text(packet) == "hello"
@@ -105,13 +105,13 @@ def test_a_packet_waits_for_the_verdict(line: Line, queue: Queue) -> None:
     assert line.arrived() == []
     queue.verdict(packet.id, ACCEPT, packet.mark)
     assert line.arrived() == ["hello"]
-    assert list(queue.packets()) == []
+    assert list(queue.packets(64)) == []
 
 
 def test_ipv6(namespace: Namespace) -> None:
     with closing(Line(namespace, socket.AF_INET6)) as line, closing(Queue(NUMBER)) as queue:
         line.send("hello")
-        (packet,) = queue.packets()
+        (packet,) = queue.packets(64)
         assert dissected(packet)[IPv6].dst == "::1"
         queue.verdict(packet.id, ACCEPT, 0)
         assert line.arrived() == ["hello"]
@@ -119,7 +119,7 @@ def test_ipv6(namespace: Namespace) -> None:
 
 def test_drop(line: Line, queue: Queue) -> None:
     line.send("one", "two")
-    one, two = queue.packets()
+    one, two = queue.packets(64)
     queue.verdict(one.id, DROP, 0)
     queue.verdict(two.id, ACCEPT, 0)
     assert line.arrived() == ["two"]
@@ -127,7 +127,7 @@ def test_drop(line: Line, queue: Queue) -> None:
 
 def test_verdicts_in_any_order(line: Line, queue: Queue) -> None:
     line.send("one", "two", "three")
-    packets = list(queue.packets())
+    packets = list(queue.packets(64))
     assert [text(packet) for packet in packets] == ["one", "two", "three"]
     for packet in reversed(packets):
         queue.verdict(packet.id, ACCEPT, 0)
@@ -137,7 +137,7 @@ def test_verdicts_in_any_order(line: Line, queue: Queue) -> None:
 def test_the_mark_comes_in_and_goes_out(line: Line, queue: Queue) -> None:
     line.sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x48ABCDEF)
     line.send("one", "two")
-    one, two = queue.packets()
+    one, two = queue.packets(64)
     assert one.mark == two.mark == 0x48ABCDEF
     queue.verdict(one.id, ACCEPT, 0x60ABCDEF)
     queue.verdict(two.id, ACCEPT, 0)
@@ -149,21 +149,23 @@ def test_the_mark_comes_in_and_goes_out(line: Line, queue: Queue) -> None:
 )
 def test_other_bytes_in_its_place(line: Line, queue: Queue, changed: str) -> None:
     line.send("hello")
-    (packet,) = queue.packets()
+    (packet,) = queue.packets(64)
     queue.verdict(packet.id, ACCEPT, 0x60000000, with_text(packet, changed))
     assert line.arrived_marked() == [(changed, 0x60000000)]
 
 
 def test_a_large_packet_comes_whole(line: Line, queue: Queue) -> None:
     line.send("z" * 1400)
-    (packet,) = queue.packets()
+    (packet,) = queue.packets(64)
     assert text(packet) == "z" * 1400
 
 
 def test_many_packets(line: Line, queue: Queue) -> None:
     numbers = [str(number) for number in range(1000)]
     line.send(*numbers)
-    packets = list(queue.packets())
+    packets = list(queue.packets(64))
+    assert len(packets) == 64  # whoever else is in the loop has his turn
+    packets += queue.packets(len(numbers))
     assert [text(packet) for packet in packets] == numbers
     assert len({packet.id for packet in packets}) == 1000
     for number, packet in enumerate(packets):
@@ -176,7 +178,7 @@ def test_a_full_queue_lets_packets_pass(line: Line) -> None:
     with closing(Queue(NUMBER, capacity=2)) as queue:
         line.send("one", "two", "three", "four")
         assert line.arrived() == ["three", "four"]
-        for packet in queue.packets():
+        for packet in queue.packets(64):
             queue.verdict(packet.id, ACCEPT, 0)
         assert line.arrived() == ["one", "two"]
         line.send("five")
@@ -195,12 +197,12 @@ def test_a_closed_queue_lets_packets_pass(line: Line) -> None:
 def test_a_verdict_on_a_packet_that_does_not_wait_harms_nothing(line: Line, queue: Queue) -> None:
     queue.verdict(4711, ACCEPT, 0)
     line.send("hello")
-    (packet,) = queue.packets()
+    (packet,) = queue.packets(64)
     queue.verdict(packet.id, ACCEPT, 0)
     queue.verdict(packet.id, ACCEPT, 0)
     assert line.arrived() == ["hello"]
     line.send("again")
-    assert [text(packet) for packet in queue.packets()] == ["again"]
+    assert [text(packet) for packet in queue.packets(64)] == ["again"]
 
 
 @pytest.mark.usefixtures("queue")
@@ -217,7 +219,7 @@ def test_a_queue_can_be_had_again(line: Line) -> None:
     for _ in range(3):
         with closing(Queue(NUMBER)) as queue:
             line.send("hello")
-            assert len(list(queue.packets())) == 1
+            assert len(list(queue.packets(64))) == 1
 
 
 @pytest.mark.usefixtures("queue")

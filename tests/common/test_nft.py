@@ -12,7 +12,11 @@ pytestmark = pytest.mark.root
 CPE = "hybrid-cpe.nft"
 HAG = "hybrid-hag.nft"
 VARIABLES = {
-    CPE: {"lan": nft.names(["lan", "br-guest"]), "release": nft.release_map(9000, 2)},
+    CPE: {
+        "lan": nft.names(["lan", "br-guest"]),
+        "links": nft.names(["xdsl", "lte"]),
+        "release": nft.release_map(9000, 2),
+    },
     HAG: {"access": nft.names(["vlan100"]), "release": nft.release_map(9000, 2)},
 }
 FOREIGN = """

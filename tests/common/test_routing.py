@@ -161,11 +161,14 @@ def test_a_device_that_needs_no_gateway_and_has_a_default_route(network: Namespa
 
 def test_what_is_marked_for_us_is_delivered_whatever_its_destination(network: Namespace, routing: Routing) -> None:
     routing.deliver_marked(TABLE, PRIORITY)
-    for server in SERVER.values():
-        assert way(network, server, "mark", hex(marks.DELIVER))["type"] == "local"
-        assert way(network, server, "mark", hex(marks.DELIVER | 0xABCDEF))["type"] == "local"
-        assert way(network, server).get("type") != "local"
+    for server, sender in zip(SERVER.values(), ("198.51.100.9", "2001:db8:1::9"), strict=True):
+        arrived = ("from", sender, "iif", "xdsl")
+        assert way(network, server, *arrived, "mark", hex(marks.DELIVER))["type"] == "local"
+        assert way(network, server, *arrived, "mark", hex(marks.DELIVER | 0xABCDEF))["type"] == "local"
+        # What is looked up for this host's own sake goes its way, whatever the mark.
+        assert way(network, server, "mark", hex(marks.DELIVER)).get("type") != "local"
         assert way(network, server, "mark", hex(marks.GATE)).get("type") != "local"
+        assert way(network, server).get("type") != "local"
 
 
 @pytest.mark.parametrize("server", SERVER.values())

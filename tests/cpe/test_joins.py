@@ -44,8 +44,8 @@ SAT6 = f"<< join 1 sat 2001:db8:3::2 to {HAG6} port 9001 id 1"
 class Player:
     """Joins with a clock, told by lines of a transcript."""
 
-    def __init__(self, *links: SecondaryLink) -> None:
-        self.joins = Joins(links)
+    def __init__(self, *links: SecondaryLink, configured: tuple[Endpoint, ...] = ()) -> None:
+        self.joins = Joins(links, configured)
         self.now = 1000.0
 
     def play(self, *lines: str) -> None:
@@ -346,3 +346,46 @@ def test_links_of_names_those_that_are_up() -> None:
     assert set(player.joins.links_of(1)) == {"lte", "sat"}
     player.play(">> subflow-closed 1 sat")
     assert player.joins.links_of(1) == ("lte",)
+
+
+# Where to
+
+
+def test_a_configured_address_takes_the_place_of_announced_ones() -> None:
+    """Whoever answers our first SYN may announce what he likes, for instance a third party's address."""
+    player = Player(LTE, configured=(Endpoint(HAG6, 9001),))
+    player.play(
+        ">> created 1",
+        ">> announced 1 203.0.113.66 5",
+        ">> announced 1 2001:db8:bad::1 6",
+        ">> grown 1",
+        ">> established 1 6",
+        f"<< join 1 lte 2001:db8:2::2 to {HAG6} port 9001 id 0",
+    )
+
+
+# A connection that has lost everything
+
+
+def test_without_any_subflow_orders_end() -> None:
+    """The kernel counts to net.mptcp.close_timeout, 60 s, from the last order: then the connection may end."""
+    player = Player(LTE)
+    player.play(
+        *READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", ">> subflow-closed 1 lte", ">> after 1", LTE4
+    )
+    player.play(">> subflow-closed 1 lte", ">> after 2", LTE4)
+    player.play(">> subflow-closed 1 lte", ">> after 30")
+    assert player.joins.next_retry() is None
+
+
+def test_a_subflow_that_comes_back_is_new_hope() -> None:
+    player = Player(LTE)
+    player.play(
+        *READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", ">> subflow-closed 1 lte", ">> after 1", LTE4
+    )
+    player.play(">> subflow 1 lte", ">> after 100", ">> subflow-closed 1 lte", ">> after 1", LTE4)
+
+
+def test_while_the_first_subflow_lives_orders_do_not_end() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> after 1000", LTE4)
