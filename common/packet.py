@@ -23,6 +23,19 @@ from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final, NamedTuple, TypeAlias
 
+from common.mptcp_option import (
+    ADD_ADDR,
+    MP_CAPABLE,
+    MP_CAPABLE_HMAC_SHA256,
+    MP_JOIN,
+    AddAddr,
+    MpCapable,
+    MpJoin,
+    pull_add_addr,
+    pull_mp_capable,
+    pull_mp_join,
+)
+
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 FIN: Final = 0x01
@@ -43,18 +56,10 @@ OPTION_MPTCP: Final = 30
 
 MAX_OPTIONS: Final = 40  # bytes; the data offset counts up to 15 words, 5 of them are fixed
 
-MP_CAPABLE: Final = 0x0
-MP_JOIN: Final = 0x1
-ADD_ADDR: Final = 0x3
-
-MP_CAPABLE_HMAC_SHA256: Final = 0x01
-
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _IPV6 = struct.Struct("!IHBB16s16s")
 _TCP = struct.Struct("!HHIIBBHHH")
 _U16 = struct.Struct("!H")
-_JOIN_SYN = struct.Struct("!II")
-_JOIN_SYN_ACK = struct.Struct("!8sI")
 
 _PROTOCOL_TCP: Final = 6
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION = 0, 43, 44, 51, 60
@@ -62,10 +67,6 @@ _EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINAT
 _SOURCE_ROUTES: Final = frozenset((131, 137))  # IPv4 options: loose, strict
 _SIGNATURES: Final = frozenset((OPTION_MD5, OPTION_AO))
 _STEP: Final = SYN | ACK | RST | FIN  # the flags that tell the steps of a handshake apart
-
-# Octets of MP_CAPABLE after kind and length, by step: RFC 8684 section 3.1, RFC 6824 (a key in the SYN too)
-_MP_CAPABLE_SIZES: Final = {SYN: (2,), SYN | ACK: (10,), ACK: (18, 20, 22)}
-_MP_CAPABLE_V0_SIZES: Final = {SYN: (10,), SYN | ACK: (10,), ACK: (18,)}
 
 
 class PacketError(ValueError):
@@ -78,42 +79,6 @@ class TcpOption:
 
     kind: int
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class MpCapable:
-    """MP_CAPABLE (RFC 8684 section 3.1). A key is a 64-bit number, None where the form has none."""
-
-    version: int
-    flags: int
-    sender_key: int | None
-    receiver_key: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class MpJoin:
-    """MP_JOIN (RFC 8684 section 3.2).
-
-    The SYN has all but ``hmac``; the SYN+ACK has all but ``token``, its ``hmac`` is of 8 bytes; the ACK has
-    nothing but an ``hmac`` of 20 bytes.
-    """
-
-    backup: bool
-    address_id: int | None
-    token: int | None
-    nonce: int | None
-    hmac: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class AddAddr:
-    """ADD_ADDR (RFC 8684 section 3.4.1); ``port`` None means the subflow's; only an echo has no ``hmac``."""
-
-    address_id: int
-    address: str
-    port: int | None
-    echo: bool
-    hmac: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +142,18 @@ class Segment:
     @property
     def mp_capable(self) -> MpCapable | None:
         found = self._mptcp(MP_CAPABLE)
-        return _pull_mp_capable(found[0], self.flags & _STEP) if len(found) == 1 else None
+        return pull_mp_capable(found[0], self.flags & _STEP) if len(found) == 1 else None
 
     @property
     def mp_join(self) -> MpJoin | None:
         found = self._mptcp(MP_JOIN)
-        return _pull_mp_join(found[0], self.flags & _STEP) if len(found) == 1 else None
+        return pull_mp_join(found[0], self.flags & _STEP) if len(found) == 1 else None
 
     @property
     def add_addr(self) -> AddAddr | None:
         """The first announcement of the segment; there may be several."""
         found = self._mptcp(ADD_ADDR)
-        return _pull_add_addr(found[0]) if found else None
+        return pull_add_addr(found[0]) if found else None
 
     def _mptcp(self, subtype: int) -> list[bytes]:
         return [
@@ -196,49 +161,6 @@ class Segment:
             for option in self.options
             if option.kind == OPTION_MPTCP and option.data and option.data[0] >> 4 == subtype
         ]
-
-
-def _pull_mp_capable(data: bytes, step: int) -> MpCapable | None:
-    version = data[0] & 0x0F
-    sizes = _MP_CAPABLE_SIZES if version else _MP_CAPABLE_V0_SIZES
-    if len(data) not in sizes.get(step, ()):
-        return None
-    sender, receiver = data[2:10], data[10:18]
-    return MpCapable(
-        version,
-        data[1],
-        int.from_bytes(sender, "big") if sender else None,
-        int.from_bytes(receiver, "big") if receiver else None,
-    )
-
-
-def _pull_mp_join(data: bytes, step: int) -> MpJoin | None:
-    backup = bool(data[0] & 0x01)
-    if step == SYN and len(data) == 10:
-        token, nonce = _JOIN_SYN.unpack_from(data, 2)
-        return MpJoin(backup, data[1], token, nonce, None)
-    if step == SYN | ACK and len(data) == 14:
-        hmac, nonce = _JOIN_SYN_ACK.unpack_from(data, 2)
-        return MpJoin(backup, data[1], None, nonce, hmac)
-    if step == ACK and len(data) == 22:
-        return MpJoin(False, None, None, None, data[2:])  # here the bit and the octet of the ID are reserved
-    return None
-
-
-def _pull_add_addr(data: bytes) -> AddAddr | None:
-    echo = bool(data[0] & 0x01)
-    end = len(data) if echo else len(data) - 8
-    size = end - 2
-    if size not in (4, 6, 16, 18):
-        return None
-    family, width = (AF_INET, 4) if size < 16 else (AF_INET6, 16)
-    return AddAddr(
-        address_id=data[1],
-        address=inet_ntop(family, data[2 : 2 + width]),
-        port=int.from_bytes(data[2 + width : end], "big") if size > width else None,
-        echo=echo,
-        hmac=None if echo else data[end:],
-    )
 
 
 class _Ip(NamedTuple):

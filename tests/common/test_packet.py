@@ -23,6 +23,7 @@ from scapy.layers.inet6 import (
 from scapy.packet import Raw
 from scapy.utils import checksum
 
+from common.mptcp_option import AddAddr, MpCapable, MpJoin
 from common.packet import (
     ACK,
     CWR,
@@ -33,10 +34,7 @@ from common.packet import (
     PSH,
     RST,
     SYN,
-    AddAddr,
     Bytes,
-    MpCapable,
-    MpJoin,
     PacketError,
     Segment,
     TcpOption,

@@ -16,7 +16,8 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
-from common.packet import OPTION_MPTCP, AddAddr, MpCapable, Segment, checksums_ok
+from common.mptcp_option import AddAddr, MpCapable
+from common.packet import OPTION_MPTCP, Segment, checksums_ok
 from lab.access import Profile
 from lab.capture import Capture, Captured
 from lab.daemons import NONE, Daemon, Options, cpe_daemon, hag_daemon
