@@ -59,17 +59,28 @@ class Routing:
         addresses, gateways = {}, {}
         for family in self.families:
             addresses[int(family)] = self._addresses(index, family)
-            routes = [
-                route
-                for route in self._route.get_default_routes(family=family)
-                # The table is asked for here because pyroute2 0.9 does not pass it on to the kernel.
-                if route.get("oif") == index and route.get("table") == _RT_TABLE_MAIN
-            ]
+            routes = [route for route in self._defaults(family) if route.get("oif") == index]
             if routes:
                 gateways[int(family)] = min(routes, key=lambda route: route.get("priority") or 0).get("gateway")
             elif point_to_point and addresses[int(family)]:
                 gateways[int(family)] = None
         return DeviceState(index, addresses, gateways)
+
+    def default_devices(self) -> dict[str, str]:
+        """The device of the main table's preferred default route, by "IPv4" and "IPv6"."""
+        devices = {}
+        for family in self.families:
+            routes = [route for route in self._defaults(family) if route.get("oif")]
+            if routes:
+                best = min(routes, key=lambda route: route.get("priority") or 0)
+                name = "IPv4" if family == socket.AF_INET else "IPv6"
+                devices[name] = socket.if_indextoname(best.get("oif"))
+        return devices
+
+    def _defaults(self, family: int) -> list[Any]:
+        # The table is asked for here because pyroute2 0.9 does not pass it on to the kernel.
+        routes = self._route.get_default_routes(family=family)
+        return [route for route in routes if route.get("table") == _RT_TABLE_MAIN]
 
     def clean(self) -> None:
         """Removes every rule and route of ours."""

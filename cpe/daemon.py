@@ -101,6 +101,9 @@ def run(config: CpeConfig, run_dir: Path) -> None:
             },
         )
         undo.callback(control.close)
+        for family, name in routing.default_devices().items():
+            if name not in {link.device for link in config.links}:
+                log.warning("the default route of %s goes by '%s', which is no link: that is not bonded", family, name)
         log.info("ready: bonding connections from %s over %s", ", ".join(config.lan), " and ".join(devices))
         loop.run()
         log.info("stopping")

@@ -4,11 +4,13 @@
 import contextlib
 import hashlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
 from lab.access import LTE, XDSL, Access, Kind, Profile, Way
 from lab.daemons import NONE, SUBSCRIBERS, Daemon, Options, cpe_daemon, hag_daemon
+from lab.errors import LabError
 from lab.servers import WebServer
 from lab.topology import Lab
 from lab.transfer import download, upload
@@ -76,9 +78,18 @@ class Pair:
         counters: dict[str, int] = (daemon or self.cpe).status()["counters"]
         return counters.get("opened: bonded", 0)
 
+    @contextlib.contextmanager
+    def _bonding(self) -> Iterator[None]:
+        """LabError if the connection that is opened inside was not bonded: its figures would be another path's."""
+        before = self.bonded()
+        yield
+        if self.bonded() != before + 1:
+            raise LabError(f"the connection was not bonded: {self.cpe.status()['counters']}")
+
     def download(self, family: int, size: int) -> Moved:
         content = self.web.publish("down", size)
-        transfer = download(self.lab.client, self.web.url("down", family))
+        with self._bonding():
+            transfer = download(self.lab.client, self.web.url("down", family))
         return Moved(size * 8 / transfer.ended, transfer.sha256 == content.sha256)
 
     def upload(self, family: int, size: int) -> Moved:
@@ -89,7 +100,8 @@ class Pair:
                 block = source.randbytes(min(CHUNK, size - start))
                 digest.update(block)
                 stream.write(block)
-        transfer = upload(self.lab.client, self.web.url("up", family), file)
+        with self._bonding():
+            transfer = upload(self.lab.client, self.web.url("up", family), file)
         intact = self.web.uploaded("up").sha256 == digest.hexdigest()
         return Moved(size * 8 / transfer.ended, intact)
 

@@ -92,8 +92,9 @@ class Lab:
         return (self.xdsl, self.lte)
 
     def route_subscribers(self, access: Access) -> None:
-        """The gateway reaches the subscribers' networks by way of this access; xDSL unless told."""
+        """Router and gateway reach each other's networks by way of this access; xDSL unless told."""
         self.hag.configure([subscriber_route(self.cpe, access.name)])
+        self.cpe.configure(default_routes(self.hag, access.name, "metric 50"))
 
     def rates(self, direction: Way, since: float = 0.0) -> dict[str, Any]:
         """What both emulated accesses have delivered since then (time.monotonic), for `lab.picture` and for reports.

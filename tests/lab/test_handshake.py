@@ -102,9 +102,9 @@ def test_path_that_is_narrower_behind_the_gateway(family: int, namespace: Namesp
         assert pair.bonded() == 1
 
 
-def opened(pair: Pair, family: int, device: str, address: tuple[str, int]) -> socket.socket:
+def opened(pair: Pair, family: int, device: str, address: tuple[str, int], patience: float = 10.0) -> socket.socket:
     client = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
-    client.settimeout(10)
+    client.settimeout(patience)
     client.bind((pair.lab.client.address(device, family), 0))
     try:
         client.connect(address)
@@ -112,3 +112,15 @@ def opened(pair: Pair, family: int, device: str, address: tuple[str, int]) -> so
         client.close()
         raise
     return client
+
+
+@FAMILIES
+def test_what_the_routing_table_sends_elsewhere_is_left_alone(family: int) -> None:
+    """To another LAN, say: there is no gateway on the way to it."""
+    with Pair(Kind.DIRECT) as pair:
+        address = FAR[family][1]
+        pair.lab.cpe.configure([f"route add {address} dev guest"])
+        with pair.lab.client.entered(), pytest.raises(OSError, match="timed out|No route|unreachable"):
+            opened(pair, family, "lan", (address, 80), patience=0.5)
+        assert pair.cpe.status()["counters"] == {}
+        assert pair.cpe.control("flows") == []
