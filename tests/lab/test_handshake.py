@@ -120,7 +120,7 @@ def test_what_the_routing_table_sends_elsewhere_is_left_alone(family: int) -> No
     with Pair(Kind.DIRECT) as pair:
         address = FAR[family][1]
         pair.lab.cpe.configure([f"route add {address} dev guest"])
-        with pair.lab.client.entered(), pytest.raises(OSError, match="timed out|No route|unreachable"):
+        with pair.lab.client.entered(), pytest.raises(OSError, match=r"timed out|No route|unreachable"):
             opened(pair, family, "lan", (address, 80), patience=0.5)
         assert pair.cpe.status()["counters"] == {}
         assert pair.cpe.control("flows") == []
