@@ -7,16 +7,13 @@ import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from common import marks, mptcp
 from common.flow import LIFETIME, Action, Event, Refusal, State, refusal, step
-from common.loop import EDGE, IN, OUT, RDHUP
-from common.nfqueue import ACCEPT, DROP, QueuedPacket
-from common.relay import Relay
-
-if TYPE_CHECKING:
-    from common.gate import Gate
+from common.loop import EDGE, IN, OUT, RDHUP, Loop
+from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
+from common.relay import PipePool, Relay
 
 Key = tuple[str, int, str, int]  # client address and port, server address and port
 
@@ -31,13 +28,28 @@ class Held:
     mark: int
 
 
+class Owner(Protocol):
+    """What a connection asks of the gate where it began."""
+
+    loop: Loop
+    queue: Queue
+    pipes: PipePool
+    release_mark: int  # of SYNs for its listeners
+    join_after: int  # bytes
+    report_growth: Callable[[int], None]  # to control, with the token
+
+    def count(self, what: str) -> None: ...
+    def opened(self, connection: Connection) -> None: ...
+    def forget(self, connection: Connection) -> None: ...
+
+
 class Connection:
-    """From the SYN in the queue to the last byte. The gate owns it and hears of its end through ``Gate.forget``."""
+    """From the SYN in the queue to the last byte. Its owner hears of its beginning and its end."""
 
     __slots__ = (
         "_copy",
         "_error",
-        "_gate",
+        "_owner",
         "_relay",
         "_server",
         "_syn",
@@ -49,8 +61,8 @@ class Connection:
         "token",
     )
 
-    def __init__(self, gate: Gate, key: Key, syn: QueuedPacket, server: socket.socket, now: float) -> None:
-        self._gate = gate
+    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, server: socket.socket, now: float) -> None:
+        self._owner = owner
         self.key = key
         self.state = State.HELD
         self.started = now
@@ -62,7 +74,7 @@ class Connection:
         self._server = server
         self._relay: Relay | None = None
         self._error = 0
-        gate.loop.add(server.fileno(), _WATCH, self._on_connecting)
+        owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
 
     def handle(self, event: Event) -> None:
         self.state, actions = step(self.state, event)
@@ -79,7 +91,7 @@ class Connection:
         """The listener has the client leg."""
         if self.token is None:
             self.token = mptcp.token(client)
-        self._relay = Relay(self._gate.loop, client, self._server, self._gate.pipes, self._report)
+        self._relay = Relay(self._owner.loop, client, self._server, self._owner.pipes, self._report)
         self.handle(Event.ACCEPTED)
 
     def describe(self, now: float) -> dict[str, Any]:
@@ -128,10 +140,10 @@ class Connection:
 
     def _watch_growth(self) -> None:
         assert self._relay is not None
-        if not self.grown and self._relay.moved >= self._gate.join_after and self.state is not State.CLOSED:
+        if not self.grown and self._relay.moved >= self._owner.join_after and self.state is not State.CLOSED:
             self.grown = True
             if self.token is not None:
-                self._gate.report_growth(self.token)
+                self._owner.report_growth(self.token)
 
     def _report(self, event: Event) -> None:
         self.handle(event)
@@ -139,7 +151,7 @@ class Connection:
     # What the state machine asks for
 
     def _decide(self, packet: Held, verdict: int, ours: int = 0) -> None:
-        self._gate.queue.verdict(packet.id, verdict, marks.combine(packet.mark, ours))
+        self._owner.queue.verdict(packet.id, verdict, marks.combine(packet.mark, ours))
 
     def _drop_copy(self) -> None:
         assert self._copy is not None
@@ -147,18 +159,18 @@ class Connection:
 
     def _copy_to_listener(self) -> None:
         assert self._copy is not None
-        self._decide(self._copy, ACCEPT, self._gate.release_mark)
+        self._decide(self._copy, ACCEPT, self._owner.release_mark)
 
     def _release_syn(self) -> None:
         assert self._syn is not None
-        self._decide(self._syn, ACCEPT, self._gate.release_mark)
+        self._decide(self._syn, ACCEPT, self._owner.release_mark)
         self._syn = None
-        self.deadline = self._gate.loop.now() + LIFETIME[State.RELEASED]
+        self.deadline = self._owner.loop.now() + LIFETIME[State.RELEASED]
 
     def _refuse_syn(self) -> None:
         assert self._syn is not None
         answer = refusal(self._error)
-        self._gate.count(f"refused: {answer.value}")
+        self._owner.count(f"refused: {answer.value}")
         if answer is Refusal.SILENCE:
             self._decide(self._syn, DROP)
         else:
@@ -167,15 +179,15 @@ class Connection:
 
     def _drop_syn(self) -> None:
         assert self._syn is not None
-        self._gate.count("refused: no answer")
+        self._owner.count("refused: no answer")
         self._decide(self._syn, DROP)
         self._syn = None
 
     def _start_relay(self) -> None:
         relay = self._relay
         assert relay is not None
-        self._gate.opened(self)
-        loop = self._gate.loop
+        self._owner.opened(self)
+        loop = self._owner.loop
         loop.replace(relay.server.fileno(), self._on_server)
         loop.add(relay.client.fileno(), _WATCH, self._on_client)
         relay.start()
@@ -192,16 +204,16 @@ class Connection:
     def _close(self) -> None:
         assert self._relay is not None
         self._relay.close()
-        self._gate.forget(self)
+        self._owner.forget(self)
 
     def _reset(self) -> None:
         if self._relay is not None:
-            self._gate.count("reset: a leg failed")
+            self._owner.count("reset: a leg failed")
             self._relay.reset()
         else:
-            self._gate.loop.forget(self._server.fileno())
+            self._owner.loop.forget(self._server.fileno())
             self._server.close()
-        self._gate.forget(self)
+        self._owner.forget(self)
 
 
 def _end(leg: socket.socket) -> None:

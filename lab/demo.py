@@ -61,7 +61,7 @@ def run(console: Console) -> bool:
 
 def show_phase(progress: Progress, title: str, only: str | None) -> Phase:
     """Both transfers of one phase, in a lab of its own."""
-    tasks = {way: progress.add_task(f"{title}, {way}", total=None, speeds="building the lab") for way in WAYS}
+    tasks = {way: progress.add_task(f"{title}, {way}", total=None, start=False, speeds="") for way in WAYS}
     moved: dict[Way, Moved] = {}
     rates: dict[Way, dict[str, Any]] = {}
     with Pair(only=only) as pair:
@@ -89,7 +89,8 @@ def follow(
             outcome.append(error)
 
     thread = threading.Thread(target=work)
-    progress.reset(task, total=size)
+    progress.update(task, total=size)
+    progress.start_task(task)
     thread.start()
     before = delivered(pair, way)
     last, at = before, time.monotonic()
