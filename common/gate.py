@@ -23,6 +23,7 @@ from common.transparent import Address
 
 _SWEEP: Final = 1.0  # seconds between looks for flows whose time is over
 _BATCH: Final = 64  # SYNs, or connections, that are taken before open connections have their turn
+_SHARE: Final = 4  # hosts that it takes to use up what may be half-open
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 
@@ -80,6 +81,7 @@ class Gate:
         self.counters: Counter[str] = Counter()
         self.connections: dict[Key, Connection] = {}
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
+        self._opening_of: Counter[str] = Counter()  # by the client's address
         self._sweeping = False
         self._role = role
         self._listeners = listeners
@@ -110,12 +112,19 @@ class Gate:
     # What connections tell
 
     def opened(self, connection: Connection) -> None:
-        self._opening.pop(connection.key, None)
+        self._opens_no_more(connection)
         self.counters["opened: plain TCP" if connection.token is None else "opened: bonded"] += 1
 
     def forget(self, connection: Connection) -> None:
-        self._opening.pop(connection.key, None)
+        self._opens_no_more(connection)
         self.connections.pop(connection.key, None)
+
+    def _opens_no_more(self, connection: Connection) -> None:
+        if self._opening.pop(connection.key, None) is not None:
+            host = connection.key[0]
+            self._opening_of[host] -= 1
+            if not self._opening_of[host]:
+                del self._opening_of[host]
 
     # The queue
 
@@ -139,6 +148,8 @@ class Gate:
             reason = "table full"
         if reason is None and len(self._opening) >= self._most_opening:
             reason = "too many half-open connections"
+        if reason is None and self._opening_of[syn.source] >= self._most_opening // _SHARE:
+            reason = "too many half-open connections of this host"
         if reason is None:
             reason = self._hold(queued, syn, key)
         if reason is not None:
@@ -159,6 +170,7 @@ class Gate:
         connection = Connection(self, key, queued, server, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection
+        self._opening_of[syn.source] += 1
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP, self._sweep)
