@@ -46,6 +46,7 @@ def command_line() -> argparse.ArgumentParser:
     run.add_argument("scenario", choices=names, metavar="SCENARIO", help="see 'hybrid-lab list'")
     run.add_argument("--family", type=int, choices=(4, 6), default=4, help="IPv4 (the default) or IPv6")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    run.add_argument("--row", action="append", help="only this row of fidelity, such as 3c; may be repeated")
     run.set_defaults(command=run_scenario)
 
     demo = commands.add_parser("demo", help="see both accesses alone and bonded, in about a minute")
@@ -68,12 +69,19 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def run_scenario(options: argparse.Namespace) -> int:
+    scenario = all_scenarios()[options.scenario]
+    if options.row:
+        if scenario.only is None:
+            return complain(options, f"scenario '{scenario.name}' has no rows", USAGE)
+        try:
+            scenario = scenario.only(options.row)
+        except LabError as error:
+            return complain(options, error, USAGE)
     check_system()
     try:
         from lab.display import show, showing_progress
     except ModuleNotFoundError as error:
         raise SystemLacksError(f"the Python package '{error.name}' is not installed") from None
-    scenario = all_scenarios()[options.scenario]
     with showing_progress() as progress:
         figures = scenario.run(options.family, progress)
     if options.json:

@@ -5,9 +5,11 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lab.picture import picture
 from lab.scenario import Figures, Progress, Scenario
@@ -15,20 +17,36 @@ from lab.scenario import Figures, Progress, Scenario
 
 def show(scenario: Scenario, family: int, figures: Figures) -> None:
     """What is printed for people."""
+    console = Console()
+    if rows := figures.get("rows"):
+        console.print(table_of_rows(rows, title=f"{scenario.name}, IPv{family}"))
     bounds = {bound.figure: bound for bound in scenario.bounds}
     table = Table(title=f"{scenario.name}, IPv{family}: {scenario.summary}", title_justify="left")
     for heading in ("figure", "value", "bound", ""):
         table.add_column(heading)
     for name, value in figures.items():
-        if name == "rates":
+        if name in ("rates", "rows"):
             continue
         bound = bounds.get(name)
         verdict = "" if bound is None else "met" if bound.met(figures) else "MISSED"
         table.add_row(name, str(value), str(bound or ""), verdict)
-    Console().print(table)
+    console.print(table)
     if rates := figures.get("rates"):
         width = shutil.get_terminal_size().columns
         print(picture(rates["mbit"], rates["interval"], width=width, title=rates["direction"]))
+
+
+def table_of_rows(rows: list[dict[str, Any]], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("row")
+    table.add_column("what is the same as without the pair")
+    table.add_column("ms", justify="right")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        verdict = "skipped" if row.get("skipped") else "ok" if row["ok"] else "WRONG"
+        words = f"{verdict}: {row['why']}" if "why" in row else verdict
+        table.add_row(row["row"], row["name"], f"{row['ms']:.0f}", Text(words))
+    return table
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ Each module of `lab.scenarios` holds one, as SCENARIO; its name is how `hybrid-l
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,17 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`run` gets the address family, 4 or 6, and a Progress; it builds its own lab. Raises LabError."""
+    """`run` gets the address family, 4 or 6, and a Progress; it builds its own lab. Raises LabError.
+
+    A scenario that consists of rows gives "rows" among its figures (dicts with 'row', 'name', 'ok', 'ms', and 'why' and
+    'skipped' where they apply), and `only` makes it one of fewer; LabError for rows that it does not have.
+    """
 
     name: str
     summary: str
     run: Callable[[int, Progress], Figures]
     bounds: tuple[Bound, ...] = ()
+    only: Callable[[Sequence[str]], "Scenario"] | None = None
 
     def missed(self, figures: Mapping[str, Any]) -> list[Bound]:
         """The bounds that these figures do not meet."""

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rows of the matrix, and how they are run. Each module of `lab.fidelity` may hold some, see `row`."""
 
+import contextlib
 import importlib
 import pkgutil
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
 
 from lab import fidelity as package
 from lab.bonded import Pair
-from lab.errors import LabError
+from lab.errors import LabError, SystemLacksError
 from lab.fidelity.bench import Bench, Mismatch
 
 Setup = Callable[[], Pair]  # rows with the same one share a pair
@@ -46,13 +50,22 @@ class Outcome:
     def ok(self) -> bool:
         return not self.wrong
 
+    @property
+    def verdict(self) -> str:
+        return "WRONG" if self.wrong else "skipped" if self.skipped else "ok"
+
+    @property
+    def why(self) -> str:
+        """Empty where all is well."""
+        return self.wrong or self.skipped
+
     def report(self) -> dict[str, Any]:
         """For programs; 'why' is there only when there is something to say."""
         fields: dict[str, Any] = {"row": self.row.number, "name": self.row.name, "ok": self.ok, "ms": round(self.ms, 1)}
         if self.skipped:
             fields["skipped"] = True
-        if why := self.wrong or self.skipped:
-            fields["why"] = why
+        if self.why:
+            fields["why"] = self.why
         return fields
 
 
@@ -84,28 +97,80 @@ def grouped(rows: Sequence[Row]) -> Iterator[tuple[Setup, list[Row]]]:
         yield setup, list(group)
 
 
-def run(rows: Sequence[Row], family: int) -> Iterator[Outcome]:
-    """Builds each pair once, and runs its rows."""
-    for setup, group in grouped(rows):
-        with setup() as pair:
-            for it in group:
-                yield run_row(it, pair, family)
+class Pairs:
+    """A context manager: the running pair that a row asks for. One at a time is kept, for the next row."""
+
+    def __init__(self) -> None:
+        self._exit = contextlib.ExitStack()
+        self._setup: Setup | None = None
+        self._pair: Pair | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def get(self, setup: Setup) -> Pair:
+        """LabError if it cannot be built."""
+        if self._pair is None or self._setup != setup:
+            self.close()
+            self._pair = self._exit.enter_context(setup())
+            self._setup = setup
+        return self._pair
+
+    def close(self) -> None:
+        self._pair = None
+        self._exit.close()
 
 
-def run_row(it: Row, pair: Pair, family: int) -> Outcome:
-    """Runs one row; afterwards both daemons must be as they were."""
+def run(
+    rows: Sequence[Row], family: int, pairs: Pairs, begins: Callable[[Row], None] = lambda _row: None
+) -> Iterator[Outcome]:
+    """Runs the rows, those that share a pair one after the other; `begins` hears of each before it is run."""
+    for _, group in grouped(rows):
+        for it in group:
+            begins(it)
+            yield run_row(it, pairs, family)
+
+
+def run_row(it: Row, pairs: Pairs, family: int) -> Outcome:
+    """Runs one row, in which anything may go wrong; afterwards both daemons must be as they were.
+
+    A pair in which a row went wrong is not kept: the next row is not to suffer from it.
+    """
     began = time.monotonic()
     wrong = skipped = ""
     try:
+        pair = pairs.get(it.setup)
+        began = time.monotonic()  # building is not the row's time
         with Bench(pair, family) as bench:
             it.check(bench)
             bench.close()
             bench.nothing_left()
-    except Skip as skip:
-        skipped = str(skip)
-    except (Mismatch, LabError, OSError) as error:
+    except (Skip, SystemLacksError) as obstacle:
+        skipped = str(obstacle)
+    except (Mismatch, LabError) as error:
         wrong = str(error) or repr(error)
-    return Outcome(it, (time.monotonic() - began) * 1000, wrong, skipped)
+    except Exception as error:
+        wrong = _where(error)
+    ms = (time.monotonic() - began) * 1000
+    if wrong:
+        try:
+            pairs.close()
+        except Exception as error:
+            wrong += f"; and the pair could not be removed: {error}"
+    return Outcome(it, ms, wrong, skipped)
+
+
+def _where(error: Exception) -> str:
+    """An error that nobody foresaw, in one sentence with the row's line that met it."""
+    inside = str(Path(package.__file__ or "").parent)
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(inside)]
+    place = f" at {Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _order(number: str) -> tuple[int, str]:

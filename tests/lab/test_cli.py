@@ -38,6 +38,29 @@ def test_wrong_command_line() -> None:
     assert "invalid choice: 'nonsense'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fidelity", "--row", "99z"], "there is no row 99z; there are 1a "),
+        (["forwarding", "--row", "1a"], "scenario 'forwarding' has no rows"),
+    ],
+)
+def test_rows_that_there_are_not(arguments: list[str], words: str) -> None:
+    done = hybrid_lab("run", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+@pytest.mark.root
+def test_rows_of_the_matrix() -> None:
+    done = hybrid_lab("run", "fidelity", "--json", "--family", "6", "--row", "8a", "--row", "1a")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["family"], report["failed"], report["skipped"], report["passed"]) == (6, 0, 0, True)
+    assert [(row["row"], row["ok"]) for row in report["rows"]] == [("1a", True), ("8a", True)]
+    assert all(row["ms"] > 0 and row["name"] for row in report["rows"])
+
+
 @pytest.mark.root
 def test_without_privilege() -> None:
     done = hybrid_lab("run", "forwarding", "--json", prefix=NOBODY)
