@@ -64,6 +64,7 @@ class BypassRule:
     dsts: tuple[Network, ...]
     srcs: tuple[Network, ...]
     dscp: int | None
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +293,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "dst": Entry(parse=prefix, many=True),
         "src": Entry(parse=prefix, many=True),
         "dscp": Entry(parse=dscp),
+        "device": Entry(parse=device, many=True),
     },
     "hag": {
         "access": Entry(parse=device, required=True, many=True),
@@ -423,6 +425,7 @@ def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
     values = read_options(section, SECTIONS["cpe"], report)
     good = [(at, link) for at, link in zip(link_sections, links, strict=True) if link]
     _check_devices(section, good, report)
+    _check_bypass_devices(section, sections, report)
     _check_primary(section, good, report, complete=None not in links)
     if values is None:
         return None
@@ -455,6 +458,7 @@ def _read_bypass(section: Section, report: _Report) -> BypassRule | None:
         dsts=values["dst"],
         srcs=values["src"],
         dscp=values["dscp"],
+        devices=values["device"],
     )
 
 
@@ -469,6 +473,16 @@ def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], re
         line = users.setdefault(link.device, section.line)
         if line != section.line:
             report.add(section, f"'{link.device}' is already used at line {line}", option="device")
+
+
+def _check_bypass_devices(cpe: Section, sections: Iterable[Section], report: _Report) -> None:
+    """Only what arrives from a LAN could be bonded, so a rule for another device matches nothing."""
+    lans = {option.value for option in cpe.lists if option.name == "lan"}
+    for section in sections:
+        for option in section.lists:
+            if section.type == "bypass" and option.name == "device" and option.value not in lans:
+                reason = f"matches nothing: '{option.value}' is no 'lan' of {cpe.title}"
+                report.add(section, reason, option="device", line=option.line)
 
 
 def _check_primary(

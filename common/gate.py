@@ -43,7 +43,7 @@ class Role:
 
     client_protocol: int  # of the listener
     server_protocol: int
-    decide: Callable[[Segment], Decision]
+    decide: Callable[[Segment, int], Decision]  # of a SYN and the ifindex where it arrived
     source: Callable[[Segment], Address]  # where the server leg comes from
     server_mark: int  # of what the server leg sends
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
@@ -143,7 +143,7 @@ class Gate:
         if connection is not None:
             connection.syn_again(queued, self.loop.now())
             return
-        reason = unfit(syn) or self._role.decide(syn).passed
+        reason = unfit(syn) or self._role.decide(syn, queued.device).passed
         if reason is None and len(self.connections) >= self._max_flows:
             reason = "table full"
         if reason is None and len(self._opening) >= self._most_opening:

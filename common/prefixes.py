@@ -1,13 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sets of address prefixes, asked once for every SYN."""
+"""Sets of address prefixes, asked once for every SYN, and the prefixes where no host of the Internet is."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
 
 Network = IPv4Network | IPv6Network
+
+# Private networks, this host, its neighbours on a link, groups of hosts: the registries of special-purpose addresses
+# (RFC 6890) less what is for documentation and tests.
+SPECIAL: Final[tuple[Network, ...]] = tuple(
+    ip_network(prefix)
+    for prefix in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+        "::/8",  # unspecified, loopback, and IPv4 addresses: mapped, translated, compatible
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",  # site-local, which private networks may still use (RFC 3879)
+        "ff00::/8",
+    )
+)
 
 
 class Prefixes:

@@ -39,6 +39,14 @@ def require_device(name: str, use: str) -> int:
         raise SystemLacks(f"there is no device '{name}' ({use})") from None
 
 
+def device_name(index: int) -> str:
+    """The name that the device has now; empty if it is gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
+
+
 def families() -> tuple[socket.AddressFamily, ...]:
     """The address families that this box has; an administrator may have switched IPv6 off, or built it without."""
     switch = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")

@@ -29,7 +29,7 @@ from common.path_events import Endpoint
 from common.path_manager import PathManager
 from common.routing import DeviceState, Routing
 from common.settings import Settings, Sysctl
-from common.system import SystemLacks, require_device, require_mptcp
+from common.system import SystemLacks, device_name, require_device, require_mptcp
 from common.transparent import Address
 from common.workers import Workers
 from cpe.intercept import Interception
@@ -176,7 +176,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
     return Role(
         client_protocol=transparent.TCP,
         server_protocol=transparent.MPTCP,
-        decide=Interception(config, frozenset(int(family) for family in addresses)).decide,
+        decide=Interception(config, frozenset(int(family) for family in addresses), device_name).decide,
         source=source,
         server_mark=marks.server_leg(config.links.index(config.primary)),
         strips=False,

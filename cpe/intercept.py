@@ -3,31 +3,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from collections.abc import Callable
 
 from common.config import BypassRule, CpeConfig
 from common.gate import BOND, Decision
 from common.packet import Segment
-from common.prefixes import Prefixes
+from common.prefixes import SPECIAL, Prefixes
 
-# No HAG lies on the way to these (RFC 6890 and its successors' registries of special-purpose addresses).
-_NEVER = Prefixes(
-    ip_network(prefix)
-    for prefix in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "224.0.0.0/3",
-        "::/8",  # unspecified, loopback, IPv4-mapped
-        "fc00::/7",
-        "fe80::/10",
-        "ff00::/8",
-    )
-)
+_SPECIAL = Prefixes(SPECIAL)  # no HAG lies on the way to these
 
 
 class _Rule:
@@ -39,30 +22,36 @@ class _Rule:
         self._sources = Prefixes(rule.srcs)
         self.decision = Decision(rule.name)
 
-    def matches(self, syn: Segment) -> bool:
+    def matches(self, syn: Segment, device: Callable[[], str]) -> bool:
         rule = self._rule
         return (
             (not rule.dports or any(syn.dport in ports for ports in rule.dports))
             and (not rule.dsts or syn.destination in self._destinations)
             and (not rule.srcs or syn.source in self._sources)
             and (rule.dscp is None or syn.dscp == rule.dscp)
+            and (not rule.devices or device() in rule.devices)
         )
 
 
 class Interception:
     """The decision by configuration: bond, or pass on and why."""
 
-    def __init__(self, config: CpeConfig, families: frozenset[int]) -> None:
-        """``families`` are the address families that the primary link has."""
+    def __init__(self, config: CpeConfig, families: frozenset[int], device_name: Callable[[int], str]) -> None:
+        """``families`` are the address families that the primary link has.
+
+        ``device_name`` is asked only when a rule depends on it: the name that an ifindex has now.
+        """
         self._rules = [_Rule(rule) for rule in config.bypass]
         self._families = families
+        self._device_name = device_name
 
-    def decide(self, syn: Segment) -> Decision:
+    def decide(self, syn: Segment, device: int) -> Decision:
+        """``device`` is the ifindex where the SYN arrived."""
         if syn.family not in self._families:
             return Decision("primary link lacks the address family")
-        if syn.destination in _NEVER:
+        if syn.destination in _SPECIAL:
             return Decision("private or special destination")
         for rule in self._rules:
-            if rule.matches(syn):
+            if rule.matches(syn, lambda: self._device_name(device)):
                 return rule.decision
         return BOND

@@ -41,7 +41,7 @@ class Admission:
         self._subscribers = Prefixes(config.subscribers)
         self._protected = Prefixes(config.protect)
 
-    def decide(self, syn: Segment) -> Decision:
+    def decide(self, syn: Segment, _device: int = 0) -> Decision:
         if syn.mp_capable is None or syn.mp_capable.version != 1:
             return _NO_OPTION  # or one that is not what our kernel speaks, RFC 8684
         if syn.source not in self._subscribers:

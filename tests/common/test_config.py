@@ -97,6 +97,7 @@ config bypass 'voip'
 	list dst '192.0.2.1'
 	list src '198.51.100.0/24'
 	option dscp 'ef'
+	list device 'br-guest'
 config bypass
 	option dscp '0'
 """
@@ -108,8 +109,9 @@ config bypass
         dsts=(ip_network("2001:db8::/32"), ip_network("192.0.2.1/32")),
         srcs=(ip_network("198.51.100.0/24"),),
         dscp=46,
+        devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 30", dports=(), dsts=(), srcs=(), dscp=0)
+    marked = BypassRule(name="bypass at line 31", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
@@ -336,11 +338,16 @@ def test_not_a_prefix(text: str) -> None:
         ("hag", "option protect '::/0'", "hag 'hag', option 'protect': write it as: list protect '::/0'"),
         ("cpe", "list lan 'br-lan'", "cpe 'cpe', option 'lan': 'br-lan' is listed twice"),
         ("bypass", "list dport '1'\nlist dport '1-1'", "bypass 'b', option 'dport': '1-1' is listed twice"),
-        ("bypass", "", "bypass 'b': needs at least one of: dport, dst, src, dscp"),
+        ("bypass", "", "bypass 'b': needs at least one of: dport, dst, src, dscp, device"),
         (
             "bypass",
             "list dst '192.0.2.1'\nlist src '2001:db8::/32'",
             "bypass 'b': matches nothing: 'src' and 'dst' have no IP version in common",
+        ),
+        (
+            "bypass",
+            "list device 'eth9'",
+            "bypass 'b', option 'device': matches nothing: 'eth9' is no 'lan' of cpe 'cpe'",
         ),
         (
             "cpe",

@@ -15,6 +15,7 @@ from cpe.intercept import Interception
 BASE = """
 config cpe 'cpe'
     list lan 'lan'
+    list lan 'br-guest'
 config link 'xdsl'
     option device 'xdsl0'
     option role 'primary'
@@ -25,7 +26,11 @@ BOTH = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 def interception(bypass: str = "", families: frozenset[int] = BOTH) -> Interception:
     parsed = config.parse(BASE + bypass, "f").cpe
     assert parsed
-    return Interception(parsed, families)
+    return Interception(parsed, families, lambda index: {1: "lan", 2: "br-guest"}.get(index, ""))
+
+
+def decide(rules: Interception, syn: Segment, device: int = 1) -> str | None:
+    return rules.decide(syn, device).passed
 
 
 def syn(destination: str, dport: int = 443, source: str = "", tos: int = 0, **tcp: Any) -> Segment:
@@ -39,7 +44,7 @@ def syn(destination: str, dport: int = 443, source: str = "", tos: int = 0, **tc
     "destination", ["198.51.100.1", "100.128.0.1", "172.32.0.1", "11.0.0.0", "2001:db8::1", "2a00::1"]
 )
 def test_bonded(destination: str) -> None:
-    assert interception().decide(syn(destination)).passed is None
+    assert decide(interception(), syn(destination)) is None
 
 
 @pytest.mark.parametrize(
@@ -63,19 +68,20 @@ def test_bonded(destination: str) -> None:
         "fc00::1",
         "fd00:1::1",
         "fe80::1",
+        "fec0::1",
         "ff02::1",
     ],
 )
 def test_no_hag_on_the_way(destination: str) -> None:
-    assert interception().decide(syn(destination)).passed == "private or special destination"
+    assert decide(interception(), syn(destination)) == "private or special destination"
 
 
 @pytest.mark.parametrize(
     ("family", "destination"), [(socket.AF_INET6, "198.51.100.1"), (socket.AF_INET, "2001:db8::1")]
 )
 def test_a_family_that_the_primary_link_does_not_have(family: int, destination: str) -> None:
-    assert interception(families=frozenset({family})).decide(syn(destination)).passed is not None
-    assert interception(families=BOTH).decide(syn(destination)).passed is None
+    assert decide(interception(families=frozenset({family})), syn(destination)) is not None
+    assert decide(interception(families=BOTH), syn(destination)) is None
 
 
 @pytest.mark.parametrize(
@@ -93,8 +99,8 @@ def test_a_family_that_the_primary_link_does_not_have(family: int, destination: 
 )
 def test_a_bypass_rule(option: str, matching: Segment, other: Segment) -> None:
     rules = interception(f"config bypass 'why'\n    {option}\n")
-    assert rules.decide(matching).passed == "bypass 'why'"
-    assert rules.decide(other).passed is None
+    assert decide(rules, matching) == "bypass 'why'"
+    assert decide(rules, other) is None
 
 
 def test_a_bypass_rule_asks_for_everything_it_names() -> None:
@@ -102,13 +108,42 @@ def test_a_bypass_rule_asks_for_everything_it_names() -> None:
         "config bypass 'sip'\n list dport '5060'\n list dport '5061'\n"
         " list dst '203.0.113.0/24'\n list src '192.168.1.0/25'\n"
     )
-    assert rules.decide(syn("203.0.113.9", 5061, "192.168.1.5")).passed == "bypass 'sip'"
-    assert rules.decide(syn("203.0.113.9", 443, "192.168.1.5")).passed is None
-    assert rules.decide(syn("198.51.100.1", 5060, "192.168.1.5")).passed is None
-    assert rules.decide(syn("203.0.113.9", 5060, "192.168.1.200")).passed is None
+    assert decide(rules, syn("203.0.113.9", 5061, "192.168.1.5")) == "bypass 'sip'"
+    assert decide(rules, syn("203.0.113.9", 443, "192.168.1.5")) is None
+    assert decide(rules, syn("198.51.100.1", 5060, "192.168.1.5")) is None
+    assert decide(rules, syn("203.0.113.9", 5060, "192.168.1.200")) is None
+
+
+def test_a_bypass_rule_for_a_device() -> None:
+    rules = interception("config bypass 'guests'\n list device 'br-guest'\n list dport '80-443'\n")
+    assert decide(rules, syn("198.51.100.1", 443), device=2) == "bypass 'guests'"
+    assert decide(rules, syn("198.51.100.1", 444), device=2) is None
+    assert decide(rules, syn("198.51.100.1", 443), device=1) is None
+    assert decide(rules, syn("198.51.100.1", 443), device=3) is None  # gone by now
+
+
+def test_a_device_has_the_name_that_it_has_now() -> None:
+    names: dict[int, str] = {}
+    parsed = config.parse(BASE + "config bypass 'guests'\n list device 'br-guest'\n", "f").cpe
+    assert parsed
+    rules = Interception(parsed, BOTH, lambda index: names.get(index, ""))
+    assert decide(rules, syn("198.51.100.1"), device=7) is None
+    names[7] = "br-guest"
+    assert decide(rules, syn("198.51.100.1"), device=7) == "bypass 'guests'"
+
+
+def test_nobody_is_asked_for_names_that_no_rule_needs() -> None:
+    parsed = config.parse(BASE + "config bypass 'a'\n list dport '22'\n list device 'lan'\n", "f").cpe
+    assert parsed
+    asked: list[int] = []
+    rules = Interception(parsed, BOTH, lambda index: asked.append(index) or "lan")  # type: ignore[func-returns-value]
+    assert decide(rules, syn("198.51.100.1", 23)) is None
+    assert asked == []
+    assert decide(rules, syn("198.51.100.1", 22)) == "bypass 'a'"
+    assert asked == [1]
 
 
 def test_the_first_rule_that_matches_is_the_reason() -> None:
     rules = interception("config bypass 'a'\n list dport '22'\nconfig bypass 'b'\n list dport '20-30'\n")
-    assert rules.decide(syn("198.51.100.1", 22)).passed == "bypass 'a'"
-    assert rules.decide(syn("198.51.100.1", 23)).passed == "bypass 'b'"
+    assert decide(rules, syn("198.51.100.1", 22)) == "bypass 'a'"
+    assert decide(rules, syn("198.51.100.1", 23)) == "bypass 'b'"
