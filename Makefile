@@ -1,7 +1,9 @@
 # Everything goes into .venv of this checkout; only Debian packages (DEBIAN below) go into the system.
 
-# nginx and iperf3 are the lab's servers; iptables serves kernels whose nftables cannot queue packets.
-DEBIAN := curl iperf3 iproute2 iptables nftables nginx procps python3-venv tcpdump
+# iptables serves kernels whose nftables cannot queue packets; git, iperf3, nginx, openssh and pyftpdlib are what the lab's
+# clients and servers run.
+DEBIAN := curl git iperf3 iproute2 iptables nftables nginx openssh-client openssh-server openssl procps python3-pyftpdlib \
+          python3-venv tcpdump
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -33,7 +35,7 @@ debian:
 	  exit 1
 	fi
 	echo "Installing Debian packages:$$missing"
-	# The lab runs nginx on its own terms: Debian's service is started neither now nor at the next boot.
+	# The lab runs servers on its own terms: Debian's services are started neither now nor at the next boot.
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e $$policy ]; then
 	  trap "rm -f $$policy" EXIT
@@ -43,9 +45,11 @@ debian:
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update -qq </dev/null
 	apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 $$missing </dev/null >/dev/null
-	case "$$missing " in
-	*" nginx "*) update-rc.d nginx disable ;;
-	esac
+	for service in nginx:nginx openssh-server:ssh; do
+	  case "$$missing " in
+	  *" $${service%:*} "*) update-rc.d $${service#*:} disable ;;
+	  esac
+	done
 
 # Made anew rather than brought up to date, so that nothing stays behind that the files no longer name.
 $(VENV)/.complete: setup.cfg pyproject.toml requirements-dev.txt

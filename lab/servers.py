@@ -60,7 +60,7 @@ class WebServer:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._directory = node.directory / "nginx"
-        self._files.mkdir(parents=True)
+        self.files.mkdir(parents=True)
         configuration = self._directory / "nginx.conf"
         configuration.write_text(NGINX.format(directory=self._directory))
         log = self._directory / "error.log"
@@ -68,7 +68,7 @@ class WebServer:
         self.process.wait_until(lambda: listens(node, self.PORT))
 
     @property
-    def _files(self) -> Path:
+    def files(self) -> Path:
         return self._directory / "files"
 
     def url(self, path: str, family: int) -> str:
@@ -80,7 +80,7 @@ class WebServer:
         """Serves `size` random bytes, the same ones for the same seed, at `path`."""
         source = random.Random(seed)
         digest = hashlib.sha256()
-        with (self._files / path).open("wb") as file:
+        with (self.files / path).open("wb") as file:
             for start in range(0, size, CHUNK):
                 block = source.randbytes(min(CHUNK, size - start))
                 digest.update(block)
@@ -89,7 +89,7 @@ class WebServer:
 
     def uploaded(self, path: str) -> Content:
         """What was PUT to `path`; FileNotFoundError if nothing was, to its end."""
-        with (self._files / path).open("rb") as file:
+        with (self.files / path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return Content(path, file.tell(), digest)
 
