@@ -103,13 +103,18 @@ class CpeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HagConfig:
-    """What hybrid-hag does; `workers` to `rule_priority` as in CpeConfig. Prefixes of a tuple may overlap."""
+    """What hybrid-hag does; `workers` to `rule_priority` as in CpeConfig. Prefixes of a tuple may overlap.
+
+    `max_flows_per_subscriber` None is a quarter of what each worker may have; `delegated_prefix` is in bits.
+    """
 
     access: tuple[str, ...]
     join_device: str
     join_port: int
     subscribers: tuple[Network, ...]
     protect: tuple[Network, ...]
+    max_flows_per_subscriber: int | None
+    delegated_prefix: int
     workers: int | None
     max_flows: int | None
     queue: int
@@ -301,6 +306,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "join_port": Entry(parse=number(1, 65535), default="9001"),
         "subscriber": Entry(parse=prefix, required=True, many=True),
         "protect": Entry(parse=prefix, many=True),
+        "max_flows_per_subscriber": Entry(parse=number(1, 2**31 - 1)),
+        "delegated_prefix": Entry(parse=number(1, 128), default="56"),
         **_machinery(workers="auto", first="4900", rule_priority="490"),
     },
 }

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -45,6 +45,7 @@ class Role:
     server_protocol: int
     decide: Callable[[Segment, int], Decision]  # of a SYN and the ifindex where it arrived
     source: Callable[[Segment], Address]  # where the server leg comes from
+    host: Callable[[str], Hashable]  # whom a client's address belongs to: one host, or one subscriber with all of his
     server_mark: int  # of what the server leg sends
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
     join_after: int  # bytes after which control hears of a connection
@@ -55,6 +56,7 @@ class Limits:
     """What one worker may have at a time, so that its descriptors suffice."""
 
     flows: int
+    flows_of_one: int  # of one host
     pipes: int
     opening: int  # held or released, so that the listener never has to resort to SYN cookies (see common/workers.py)
 
@@ -81,12 +83,12 @@ class Gate:
         self.counters: Counter[str] = Counter()
         self.connections: dict[Key, Connection] = {}
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
-        self._opening_of: Counter[str] = Counter()  # by the client's address
+        self._flows_of: Counter[Hashable] = Counter()  # by host
+        self._opening_of: Counter[Hashable] = Counter()
         self._sweeping = False
         self._role = role
         self._listeners = listeners
-        self._max_flows = limits.flows
-        self._most_opening = limits.opening
+        self._limits = limits
         loop.add(queue.fileno(), IN, self._on_queue)
         for listener in listeners:
             self._watch(listener)
@@ -117,14 +119,12 @@ class Gate:
 
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)
-        self.connections.pop(connection.key, None)
+        if self.connections.pop(connection.key, None) is not None:
+            _one_less(self._flows_of, self._role.host(connection.key[0]))
 
     def _opens_no_more(self, connection: Connection) -> None:
         if self._opening.pop(connection.key, None) is not None:
-            host = connection.key[0]
-            self._opening_of[host] -= 1
-            if not self._opening_of[host]:
-                del self._opening_of[host]
+            _one_less(self._opening_of, self._role.host(connection.key[0]))
 
     # The queue
 
@@ -144,18 +144,26 @@ class Gate:
             connection.syn_again(queued, self.loop.now())
             return
         reason = unfit(syn) or self._role.decide(syn, queued.device).passed
-        if reason is None and len(self.connections) >= self._max_flows:
-            reason = "table full"
-        if reason is None and len(self._opening) >= self._most_opening:
-            reason = "too many half-open connections"
-        if reason is None and self._opening_of[syn.source] >= self._most_opening // _SHARE:
-            reason = "too many half-open connections of this host"
         if reason is None:
-            reason = self._hold(queued, syn, key)
+            host = self._role.host(syn.source)
+            reason = self._full(host) or self._hold(queued, syn, key, host)
         if reason is not None:
             self._pass(queued, syn, reason)
 
-    def _hold(self, queued: QueuedPacket, syn: Segment, key: Key) -> str | None:
+    def _full(self, host: Hashable) -> str | None:
+        """Why no further connection can be had now, or none of this host; None if one can."""
+        limits = self._limits
+        if len(self.connections) >= limits.flows:
+            return "table full"
+        if self._flows_of[host] >= limits.flows_of_one:
+            return "too many connections of this subscriber"
+        if len(self._opening) >= limits.opening:
+            return "too many half-open connections"
+        if self._opening_of[host] >= limits.opening // _SHARE:
+            return "too many half-open connections of this host"
+        return None
+
+    def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable) -> str | None:
         """Holds the SYN and tries the server; says why if that cannot even be tried."""
         try:
             server = transparent.server_leg(
@@ -170,7 +178,8 @@ class Gate:
         connection = Connection(self, key, queued, server, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection
-        self._opening_of[syn.source] += 1
+        self._flows_of[host] += 1
+        self._opening_of[host] += 1
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP, self._sweep)
@@ -233,6 +242,12 @@ class Gate:
         self._sweeping = bool(self._opening)
         if self._sweeping:
             self.loop.call_later(_SWEEP, self._sweep)
+
+
+def _one_less(counter: Counter[Hashable], host: Hashable) -> None:
+    counter[host] -= 1
+    if not counter[host]:
+        del counter[host]
 
 
 def unfit(syn: Segment) -> str | None:

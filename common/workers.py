@@ -36,6 +36,7 @@ _STOPPING: Final = 2.0  # seconds that a worker may take to stop
 _DYING: Final = 0.5  # and to be gone after it has hung up
 _FD_PER_FLOW: Final = 3  # two sockets, and a pipe for every other one
 _FD_RESERVE: Final = 256
+_HOSTS: Final = 4  # that it takes to use up all connections, unless configured
 
 Answers = Callable[[list[Message]], None]
 
@@ -58,7 +59,10 @@ class _Question:
 
 
 class Workers:
-    """``count`` workers with consecutive queues and ports."""
+    """``count`` workers with consecutive queues and ports, which divide what is allowed among them.
+
+    ``max_flows`` None is as many connections as there are descriptors for, ``max_flows_of_one`` None a share of them.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Workers:
         queue: int,
         port: int,
         max_flows: int | None,
+        max_flows_of_one: int | None,
         on_grown: Callable[[list[int]], None],
         on_hopeless: Callable[[], None],
         orphans: Orphans,
@@ -77,7 +82,7 @@ class Workers:
         self._count = count
         self._queue = queue
         self._port = port
-        self._limits = _limits(max_flows)
+        self._limits = _limits(count, max_flows, max_flows_of_one)
         self._on_grown = on_grown
         self._on_hopeless = on_hopeless
         self._orphans = orphans
@@ -236,18 +241,25 @@ def _why_no_queue(error: OSError, queue: int) -> str:
     return f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}"
 
 
-def _limits(max_flows: int | None) -> Limits:
-    """As many connections as were asked for, or as there are descriptors for; the rest of these are for pipes."""
+def _limits(workers: int, max_flows: int | None, max_flows_of_one: int | None) -> Limits:
+    """One worker's part of what was asked for, or what there are descriptors for; the rest of these are for pipes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     descriptors = hard - _FD_RESERVE
-    flows = max(1, min(max_flows or descriptors, descriptors // _FD_PER_FLOW))
-    if max_flows is not None and flows < max_flows:
-        log.warning("%d connections a worker instead of %d: the limit of open files is %d", flows, max_flows, hard)
+    wanted = descriptors if max_flows is None else _part(max_flows, workers)
+    flows = max(1, min(wanted, descriptors // _FD_PER_FLOW))
+    if max_flows is not None and flows < wanted:
+        log.warning("%d connections a worker instead of %d: the limit of open files is %d", flows, wanted, hard)
+    flows_of_one = _part(flows, _HOSTS) if max_flows_of_one is None else _part(max_flows_of_one, workers)
     # A listener whose queue of half-open connections is full answers with SYN cookies. Their last ACK belongs to no
     # socket, so nothing would tell it from a passing packet, and the connection would not come about.
     backlog = min(transparent.BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text()))
-    return Limits(flows, max(0, descriptors - 2 * flows) // 2, max(1, backlog // 2))
+    return Limits(flows, flows_of_one, max(0, descriptors - 2 * flows) // 2, max(1, backlog // 2))
+
+
+def _part(whole: int, parts: int) -> int:
+    """Rounded up: nobody is left with nothing."""
+    return -(-whole // parts)
 
 
 def _reap(pid: int, patience: float) -> str:

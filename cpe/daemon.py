@@ -78,6 +78,7 @@ def run(config: CpeConfig, run_dir: Path) -> None:
             config.queue,
             config.listen_port,
             config.max_flows,
+            1 << 62,  # no limit for each host
             paths.grown,
             lambda: loop.stop("the workers do not stay alive"),
             Orphans(run_dir / "cpe.workers"),
@@ -178,6 +179,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         server_protocol=transparent.MPTCP,
         decide=Interception(config, frozenset(int(family) for family in addresses), device_name).decide,
         source=source,
+        host=lambda address: address,
         server_mark=marks.server_leg(config.links.index(config.primary)),
         strips=False,
         join_after=config.join_after,

@@ -33,6 +33,7 @@ from common.transparent import Address
 from common.workers import Workers
 from hag.admit import Admission
 from hag.announcement import Announcement
+from hag.subscribers import Subscribers
 
 SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
@@ -76,6 +77,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
             config.queue,
             config.listen_port,
             config.max_flows,
+            config.max_flows_per_subscriber,
             lambda tokens: None,  # subflows are the CPE's to order
             lambda: loop.stop("the workers do not stay alive"),
             Orphans(run_dir / "hag.workers"),
@@ -136,6 +138,7 @@ def _role(config: HagConfig) -> Role:
         server_protocol=transparent.TCP,
         decide=Admission(config).decide,
         source=source,
+        host=Subscribers(config.delegated_prefix).of,
         server_mark=marks.server_leg(),
         strips=True,
         join_after=1 << 62,

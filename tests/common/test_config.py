@@ -157,6 +157,8 @@ def test_defaults_of_a_gateway() -> None:
         join_port=9001,
         subscribers=(ip_network("192.0.2.0/24"),),
         protect=(),
+        max_flows_per_subscriber=None,
+        delegated_prefix=56,
         workers=None,
         max_flows=None,
         queue=4900,
