@@ -101,6 +101,12 @@ TRANSITIONS: Final[dict[State, dict[Event, Step]]] = {
 # one outlives the listener's SYN+ACK retransmissions at 1, 3, 7 and 15 s.
 LIFETIME: Final[dict[State, float]] = {State.HELD: 40.0, State.RELEASED: 20.0}
 
+# The same while there are so many that others may be kept out. A client that is there sends its SYN again after 1 s and
+# after 3 s, one with a made-up address does not. And a SYN that our listener has answered stays in its queue for up to
+# 15 s once that is half full (reqsk_timer_handler() in net/ipv4/inet_connection_sock.c): with 8 s here, as many as may
+# be half-open at a time are too few to fill it.
+LIFETIME_IN_A_CROWD: Final[dict[State, float]] = {State.HELD: 3.0, State.RELEASED: 8.0}
+
 
 class FlowError(Exception):
     """An event that cannot happen in the flow's state: a fault of the caller, never of a peer."""

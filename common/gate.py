@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from common import marks, packet, transparent
 from common.connection import Connection, Key
-from common.flow import Event, FlowError, State
+from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
 from common.log import log
 from common.loop import IN, Loop
 from common.nfqueue import ACCEPT, Queue, QueuedPacket
@@ -24,6 +24,7 @@ from common.transparent import Address
 _SWEEP: Final = 1.0  # seconds between looks for flows whose time is over
 _BATCH: Final = 64  # SYNs, or connections, that are taken before open connections have their turn
 _SHARE: Final = 4  # hosts that it takes to use up what may be half-open
+_KNOWN: Final = 16384  # hosts that are remembered to have opened a connection
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 
@@ -85,6 +86,7 @@ class Gate:
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
         self._flows_of: Counter[Hashable] = Counter()  # by host
         self._opening_of: Counter[Hashable] = Counter()
+        self._known: dict[Hashable, None] = {}  # hosts that do finish what they begin, the latest one last
         self._sweeping = False
         self._role = role
         self._listeners = listeners
@@ -115,6 +117,7 @@ class Gate:
 
     def opened(self, connection: Connection) -> None:
         self._opens_no_more(connection)
+        self._remember(self._role.host(connection.key[0]))
         self.counters["opened: plain TCP" if connection.token is None else "opened: bonded"] += 1
 
     def forget(self, connection: Connection) -> None:
@@ -125,6 +128,12 @@ class Gate:
     def _opens_no_more(self, connection: Connection) -> None:
         if self._opening.pop(connection.key, None) is not None:
             _one_less(self._opening_of, self._role.host(connection.key[0]))
+
+    def _remember(self, host: Hashable) -> None:
+        self._known.pop(host, None)
+        self._known[host] = None
+        if len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
 
     # The queue
 
@@ -151,13 +160,17 @@ class Gate:
             self._pass(queued, syn, reason)
 
     def _full(self, host: Hashable) -> str | None:
-        """Why no further connection can be had now, or none of this host; None if one can."""
+        """Why no further connection can be had now, or none of this host; None if one can.
+
+        Senders with made-up addresses take up what may be half-open: half of that is for hosts that have opened a
+        connection before, as no such sender has.
+        """
         limits = self._limits
         if len(self.connections) >= limits.flows:
             return "table full"
         if self._flows_of[host] >= limits.flows_of_one:
             return "too many connections of this subscriber"
-        if len(self._opening) >= limits.opening:
+        if len(self._opening) >= (limits.opening if host in self._known else limits.opening // 2):
             return "too many half-open connections"
         if self._opening_of[host] >= limits.opening // _SHARE:
             return "too many half-open connections of this host"
@@ -232,7 +245,7 @@ class Gate:
 
     def _sweep(self) -> None:
         now = self.loop.now()
-        for connection in [late for late in self._opening.values() if late.deadline <= now]:
+        for connection in [it for it in self._opening.values() if it.deadline - self._haste(it) <= now]:
             if connection.state is State.RELEASED:
                 self.count("reset: the client did not finish")
             try:
@@ -242,6 +255,13 @@ class Gate:
         self._sweeping = bool(self._opening)
         if self._sweeping:
             self.loop.call_later(_SWEEP, self._sweep)
+
+    def _haste(self, connection: Connection) -> float:
+        """Seconds that a half-open connection gets less because it is one of too many."""
+        most = self._limits.opening
+        if 4 * len(self._opening) < most and 8 * self._opening_of[self._role.host(connection.key[0])] < most:
+            return 0.0
+        return LIFETIME[connection.state] - LIFETIME_IN_A_CROWD[connection.state]
 
 
 def _one_less(counter: Counter[Hashable], host: Hashable) -> None:
