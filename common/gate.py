@@ -19,12 +19,14 @@ from common.loop import IN, Loop
 from common.nfqueue import ACCEPT, Queue, QueuedPacket
 from common.packet import PacketError, Segment
 from common.relay import PipePool
+from common.reserve import Reserve
 from common.transparent import Address
 
 _SWEEP: Final = 1.0  # seconds between looks for flows whose time is over
 _BATCH: Final = 64  # SYNs, or connections, that are taken before open connections have their turn
 _SHARE: Final = 4  # hosts that it takes to use up what may be half-open
 _KNOWN: Final = 16384  # hosts that are remembered to have opened a connection
+_RESERVE: Final = 64  # descriptors for clients that wait to be accepted
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 
@@ -87,6 +89,7 @@ class Gate:
         self._flows_of: Counter[Hashable] = Counter()  # by host
         self._opening_of: Counter[Hashable] = Counter()
         self._known: dict[Hashable, None] = {}  # hosts that do finish what they begin, the latest one last
+        self._reserve = Reserve(_RESERVE)
         self._sweeping = False
         self._role = role
         self._listeners = listeners
@@ -105,6 +108,7 @@ class Gate:
             self.loop.remove(listener.fileno())
             listener.close()
         self._listeners = ()
+        self._reserve.close()
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()
@@ -174,6 +178,8 @@ class Gate:
             return "too many half-open connections"
         if self._opening_of[host] >= limits.opening // _SHARE:
             return "too many half-open connections of this host"
+        if not self._reserve.fill():
+            return "no descriptors left"
         return None
 
     def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable) -> str | None:
@@ -214,6 +220,8 @@ class Gate:
             except BlockingIOError:
                 return
             except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE) and self._reserve.spend():
+                    continue
                 if error.errno != errno.ECONNABORTED:
                     # No descriptor or memory left: what waits here goes on waiting, and must not keep us awake.
                     self._pause(listener, error)
