@@ -4,7 +4,7 @@
 import contextlib
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -38,12 +38,14 @@ class Pair:
         only: str | None = None,
         cpe_options: Options = NONE,
         hag_options: Options = NONE,
+        starter: Sequence[str] = (),
     ) -> None:
-        """`only` names the one access that the CPE has: its primary link then."""
+        """`only` names the one access that the CPE has: its primary link then; `starter` is the daemons' (`Daemon`)."""
         self.lab = Lab(accesses, xdsl=xdsl, lte=lte)
         self._only = only
         self._cpe_options = cpe_options
         self._hag_options = hag_options
+        self._starter = starter
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> "Pair":
@@ -53,6 +55,7 @@ class Pair:
             lab.route_subscribers(links[0])
             self.cpe: Daemon = cpe_daemon(lab, self._cpe_options, links=links)
             self.hag: Daemon = hag_daemon(lab, {**subscribed(links[0]), **self._hag_options})
+            self.hag.starter = self.cpe.starter = self._starter
             self.hag.start()
             self.cpe.start()
             self.web = WebServer(lab.server)

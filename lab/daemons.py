@@ -41,6 +41,7 @@ class Daemon:
         self.config_file = node.directory / "hybridaccess"
         self.log_file = node.directory / f"hybrid-{role}.log"
         self.log_level = log_level
+        self.starter: Sequence[str] = ()  # the command that starts it, such as prlimit with its options
         self._process: Process | None = None
         self.run_dir.mkdir(exist_ok=True)
         self.configure(configuration)
@@ -71,7 +72,7 @@ class Daemon:
 
     def start(self, timeout: float = 10.0) -> None:
         """Starts it and returns when it answers. LabError with its log if it ends or is late."""
-        command = [sys.executable, "-m", self.role, "--config", str(self.config_file)]
+        command = [*self.starter, sys.executable, "-m", self.role, "--config", str(self.config_file)]
         command += ["--run-dir", str(self.run_dir), "--log-level", self.log_level]
         self._process = self.node.start(command, log=self.log_file, environment=python_path(), name=self.name)
         self._process.wait_until(self.answers, timeout)
