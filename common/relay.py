@@ -12,6 +12,7 @@ sink takes no more (splice reports both in the same way).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -215,7 +216,9 @@ class Relay:
 
     def _on_events(self, events: int, leg: socket.socket, outgoing: Half, incoming: Half) -> None:
         if events & ERR and leg.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            # Not to be found by the halves while they wait for the other leg.
+            # Not to be found by the halves while they wait for the other leg. What was said before goes before.
+            with contextlib.suppress(OSError):
+                outgoing.move()
             self._report(Event.BROKEN)
             return
         # An edge tells of everything that is possible now, not of what has changed: wake only who waits for it.

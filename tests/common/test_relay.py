@@ -300,6 +300,29 @@ def test_a_reset_becomes_a_reset(connect: Connect, breaker: str, protocol: int) 
 
 
 @pytest.mark.parametrize("breaker", ["client", "server"])
+def test_what_was_said_before_a_reset_goes_before_it(
+    running: RunningLoop, connect: Connect, breaker: str, protocol: int
+) -> None:
+    """Both are there when the relay wakes up."""
+    relayed = connect(protocol=protocol)
+    said = MEGABYTE[:5000]
+    for one, other in ((relayed.client, relayed.server), (relayed.server, relayed.client)):
+        one.sendall(b"x")
+        assert other.recv(1) == b"x"
+    broken, other = relayed.client, relayed.server
+    if breaker == "server":
+        broken, other = other, broken
+
+    def say_and_reset() -> None:
+        broken.sendall(said)
+        reset(broken)
+
+    running.call(say_and_reset)
+    assert other.recv(len(said), socket.MSG_WAITALL) == said
+    assert is_reset(other)
+
+
+@pytest.mark.parametrize("breaker", ["client", "server"])
 def test_a_reset_amid_a_transfer(connect: Connect, aside: ThreadPoolExecutor, breaker: str) -> None:
     """With bytes in the relay's hands, in either direction."""
     relayed = connect(buffer=16384)
