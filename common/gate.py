@@ -191,6 +191,7 @@ class Gate:
                 self._role.source(syn),
                 (syn.destination, syn.dport),
                 self._role.server_mark,
+                syn.dscp,
             )
         except OSError as error:
             return f"cannot connect: {error.strerror}"

@@ -40,6 +40,11 @@ def server_leg(link: int = 0) -> int:
     return _SERVER_LEG + (link << 24)
 
 
+def with_dscp(server_leg: int, dscp: int) -> int:
+    """The mark of a server leg whose packets are to have this DSCP; they leave the box without it."""
+    return server_leg | dscp << 16
+
+
 def combine(packet: int, ours: int) -> int:
     """``ours`` in the byte that is ours, the rest as the packet has it."""
     return packet & ~MASK | ours

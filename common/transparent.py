@@ -16,6 +16,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from common import marks
+
 TCP: Final = socket.IPPROTO_TCP
 MPTCP: Final = 262  # IPPROTO_MPTCP, include/uapi/linux/in.h
 
@@ -64,16 +66,22 @@ def listener(family: int, port: int, protocol: int) -> socket.socket:
     return sock
 
 
-def server_leg(family: int, protocol: int, source: Address, destination: Address, mark: int) -> socket.socket:
+def server_leg(
+    family: int, protocol: int, source: Address, destination: Address, mark: int, dscp: int = 0
+) -> socket.socket:
     """A socket connecting from ``source``, anybody's address, to ``destination``; the kernel chooses for port 0.
 
+    ``dscp`` (0 ... 63) is of all its packets, on each subflow.
     Raises OSError if the connection cannot even be tried: EADDRNOTAVAIL (the address pair is in use or was a
     moment ago), EMFILE, ENETUNREACH, ...
     """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
     try:
         _prepare(sock, family, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, marks.with_dscp(mark, dscp))
+        if dscp:
+            # For subflows over IPv4, which a connection over IPv6 may have too; for others there is the mark.
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
         if source[1]:
             # The same client port may lead to several servers.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -119,10 +119,15 @@ class Bench:
         client.bind((self.lab.client.address(via, self.family), 0))
         return client
 
-    def connect(self, via: Via = "lan", listener: socket.socket | None = None) -> Ends:
-        """A connection with both its ends; to a listener of its own unless one is given."""
+    def connect(
+        self,
+        via: Via = "lan",
+        listener: socket.socket | None = None,
+        options: Sequence[tuple[int, int, int | bytes]] = (),
+    ) -> Ends:
+        """A connection with both its ends; to a listener of its own unless one is given. `options` are the client's."""
         listener = listener or self.listen()
-        client = self.dial(listener.getsockname()[1], via)
+        client = self.dial(listener.getsockname()[1], via, *options)
         server = listener.accept()[0]
         self._exit.callback(server.close)
         server.settimeout(PATIENCE)

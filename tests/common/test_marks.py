@@ -40,6 +40,15 @@ def test_server_legs_have_the_upper_half_of_the_byte_for_themselves() -> None:
     assert {mark for mark in ours() if mark & 0xF0000000 == marks.server_leg()} == legs
 
 
+def test_the_ruleset_writes_the_dscp_that_a_mark_says_and_takes_it_out_of_the_mark() -> None:
+    bits = re.findall(r"meta mark & (0x\w+) != 0 @nh,(\d+),1 set 1", DELIVER)
+    # The traffic class of IPv6 begins at bit 4, RFC 8200 section 3, the DSCP with it, RFC 2474 section 3.
+    assert bits == [(f"{marks.with_dscp(0, 1 << 9 - bit):#010x}", str(bit)) for bit in range(4, 10)]
+    (kept,) = re.findall(r"^\tmeta mark set meta mark & (0x\w+)$", DELIVER, re.MULTILINE)
+    for dscp in range(64):
+        assert marks.with_dscp(marks.server_leg(), dscp) & int(kept, 16) == marks.server_leg()
+
+
 def test_as_many_workers_as_the_configuration_allows() -> None:
     assert marks.MAX_WORKERS == config.MAX_WORKERS
 

@@ -249,6 +249,17 @@ def test_the_mark(family: int, protocol: int) -> None:
         leg = transparent.server_leg(family, protocol, (host(family), 0), listener.getsockname()[:2], 0x50000000)
         with leg:
             assert leg.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == 0x50000000
+            assert leg.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0
+
+
+@pytest.mark.usefixtures("namespace")
+def test_the_dscp(family: int, protocol: int) -> None:
+    with accepting(family, protocol) as listener:
+        mark, dscp = 0x50000000, 46
+        leg = transparent.server_leg(family, protocol, (host(family), 0), listener.getsockname()[:2], mark, dscp)
+        with leg:
+            assert leg.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == 0x502E0000
+            assert leg.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 46 << 2
 
 
 # Older kernels
