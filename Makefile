@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test test-full lint demo clean
+.PHONY: help setup debian test test-full mutants lint demo clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ test: lint  ## lint, then run all tests but the long ones (as root, or many are 
 
 test-full: lint  ## the same with the long ones
 	@$(BIN)/pytest -m ''
+
+mutants: setup  ## see that the tests bite: deliberate faults in the daemons, each of which must turn rows red (as root)
+	@$(BIN)/python -m lab.mutants
 
 demo: setup  ## see an xDSL and an LTE access bonded on this machine (as root)
 	@$(BIN)/hybrid-lab demo

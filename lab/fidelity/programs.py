@@ -23,6 +23,7 @@ UP = 300_001
 SMALL = 10_007
 
 QUIETLY = ["--silent", "--show-error", "--fail", "--noproxy", "*"]
+STANDSTILL = ["--speed-limit", "1", "--speed-time", "10"]  # less than so many bytes a second for so many seconds
 
 HELD_BACK = 0.010  # seconds that an event may be later than without the pair, half of them
 
@@ -66,13 +67,14 @@ def same(what: str, got: Path, sent: Path) -> None:
 
 
 def curl(bench: Bench, *transfers: Sequence[str | Path], parallel: bool = False) -> list[dict[str, Any]]:
-    """What curl tells of each transfer. LabError with its words if one of them fails."""
+    """What curl tells of each transfer. Mismatch with its words if one of them fails."""
     command: list[str | Path] = ["curl", "--disable", *(["--parallel"] if parallel else [])]
     for number, one in enumerate(transfers):
         command += ["--next"] if number else []
-        command += [*QUIETLY, "--write-out", "%{json}\n", *one]
-    told = bench.lab.client.run([str(word) for word in command]).stdout
-    return [json.loads(line) for line in told.splitlines()]
+        command += [*QUIETLY, *STANDSTILL, "--write-out", "%{json}\n", *one]
+    done = bench.lab.client.run([str(word) for word in command], check=False)
+    expect(done.returncode == 0, f"curl fails: {done.stderr.strip()}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def web(bench: Bench, url: str, files: Path, *options: str | Path) -> list[dict[str, Any]]:
