@@ -17,6 +17,7 @@ from typing import Final
 
 from common import marks
 from common.log import log
+from common.prefixes import Network
 from common.system import SystemLacks, require_program
 
 _TABLE: Final = "inet hybrid_access"
@@ -52,6 +53,14 @@ def release_map(port: int, workers: int) -> str:
     return "{ " + ", ".join(f"{marks.release(n):#x} : {port + n}" for n in range(workers)) + " }"
 
 
+def prefixes(name: str, networks: Iterable[Network]) -> dict[str, str]:
+    """Two sets, for $name4 and $name6; each must get something."""
+    elements: dict[int, list[str]] = {4: [], 6: []}
+    for network in networks:
+        elements[network.version].append(str(network))
+    return {f"{name}{version}": "{ " + ", ".join(found) + " }" for version, found in elements.items()}
+
+
 def load(file: str, variables: Mapping[str, str]) -> None:
     """Loads a table in one transaction, in place of what is left of an earlier one. Raises SystemLacks."""
     directory = rules_directory()
@@ -66,6 +75,15 @@ def load(file: str, variables: Mapping[str, str]) -> None:
 def unload() -> None:
     """Takes the table out; fine if it is not there."""
     _run([require_program("nft", "nftables"), "delete", "table", *_TABLE.split()])
+
+
+def counters(names: Mapping[str, str]) -> dict[str, int]:
+    """Packets that the table's named counters have counted, those that have any, by what ``names`` calls them."""
+    listed = _run([require_program("nft", "nftables"), "--json", "list", "counters", "table", *_TABLE.split()])
+    if listed.returncode:
+        return {}  # taken out
+    found = [each["counter"] for each in json.loads(listed.stdout)["nftables"] if "counter" in each]
+    return {names[each["name"]]: each["packets"] for each in found if each["packets"] and each["name"] in names}
 
 
 def add_queue_rule(first: int, count: int) -> Callable[[], None]:

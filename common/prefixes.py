@@ -23,7 +23,7 @@ SPECIAL: Final[tuple[Network, ...]] = tuple(
         "172.16.0.0/12",
         "192.168.0.0/16",
         "224.0.0.0/3",  # multicast, reserved, broadcast
-        "::/8",  # unspecified, loopback, and IPv4 addresses: mapped, translated, compatible
+        "::/8",  # unspecified, loopback, and IPv4 addresses in other words: mapped, compatible, NAT64 (RFC 6052, 8215)
         "fc00::/7",
         "fe80::/10",
         "fec0::/10",  # site-local, which private networks may still use (RFC 3879)

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -95,11 +95,14 @@ class Workers:
     def count(self) -> int:
         return self._count
 
-    def status(self, head: Message, reply: Reply) -> None:
-        """Replies with ``head`` and what the workers say: connections now, what became of all so far."""
+    def status(self, head: Message, reply: Reply, counted: Mapping[str, int] | None = None) -> None:
+        """Replies with ``head`` and what the workers say: connections now, what became of all so far.
+
+        ``counted`` is what the kernel has counted besides.
+        """
 
         def sum_up(answers: list[Message]) -> None:
-            counters: Counter[str] = Counter()
+            counters: Counter[str] = Counter(counted)
             for answer in answers:
                 counters.update(answer["counters"])
             reply(

@@ -1,37 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""For whom, and to where, the HAG opens connections: nobody but subscribers, never to the HAG or what it protects."""
+"""For whom, and to where, the HAG opens connections: nobody but subscribers, never to the HAG or what it protects.
+
+What it does not open it passes on as it would without us, so the operator's own rules decide. A connection that the HAG
+opens is its own instead, and may reach what no rule for forwarded packets ever sees. The HAG's own addresses never come
+here (nftables/hybrid-hag.nft), and the same file has the last word on where a server leg goes.
+"""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
 from ipaddress import ip_network
+from typing import Final
 
 from common.config import HagConfig
 from common.gate import BOND, Decision
 from common.packet import Segment
-from common.prefixes import Prefixes
+from common.prefixes import SPECIAL, Network, Prefixes
 
-# A connection that the HAG opens has the HAG's freedom to reach things. Addresses that stand for this host, for its
-# neighbours on a link, or for another address inside them are therefore never opened, in whatever spelling they come.
-_NEVER = Prefixes(
+# Prefixes of IPv6 that say an IPv4 address in other words: what is protected in one spelling must be so in all of them.
+# More of them (mapped, NAT64) are in ::/8, which is special. ISATAP has none (RFC 5214): its marker is in the middle.
+TRANSLATED: Final[tuple[Network, ...]] = tuple(
     ip_network(prefix)
     for prefix in (
-        "0.0.0.0/8",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/3",
-        "::/8",  # unspecified, loopback, IPv4-mapped and -compatible (RFC 4291)
-        "64:ff9b::/96",  # NAT64 (RFC 6052)
-        "64:ff9b:1::/48",  # NAT64 of local use (RFC 8215)
+        "2001::/32",  # Teredo (RFC 4380)
         "2002::/16",  # 6to4 (RFC 3056)
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
     )
 )
 
+_ISATAP: Final = 0x00005EFE << 32
+_ISATAP_MASK: Final = 0xFDFFFFFF << 32  # without the bit that tells global IPv4 addresses from private ones
+
 _NO_OPTION = Decision("no MP_CAPABLE")
 _NO_SUBSCRIBER = Decision("not a subscriber")
+_SPECIAL = Decision("private or special destination")
 _PROTECTED = Decision("protected destination")
+_SUBSCRIBER = Decision("destination is a subscriber")
+
+
+def closed(config: HagConfig) -> Iterable[Network]:
+    """Where no connection is opened to, whoever asks: for the kernel, which has the last word."""
+    return (*SPECIAL, *TRANSLATED, *config.protect)
 
 
 class Admission:
@@ -39,6 +48,7 @@ class Admission:
 
     def __init__(self, config: HagConfig) -> None:
         self._subscribers = Prefixes(config.subscribers)
+        self._special = Prefixes((*SPECIAL, *TRANSLATED))
         self._protected = Prefixes(config.protect)
 
     def decide(self, syn: Segment, _device: int = 0) -> Decision:
@@ -46,6 +56,16 @@ class Admission:
             return _NO_OPTION  # or one that is not what our kernel speaks, RFC 8684
         if syn.source not in self._subscribers:
             return _NO_SUBSCRIBER
-        if syn.destination in _NEVER or syn.destination in self._protected:
+        if syn.destination in self._special or _is_isatap(syn.destination):
+            return _SPECIAL
+        if syn.destination in self._protected:
             return _PROTECTED
+        if syn.destination in self._subscribers:
+            return _SUBSCRIBER
         return BOND
+
+
+def _is_isatap(address: str) -> bool:
+    if ":" not in address:
+        return False
+    return int.from_bytes(socket.inet_pton(socket.AF_INET6, address), "big") & _ISATAP_MASK == _ISATAP

@@ -31,7 +31,7 @@ from common.settings import Settings, Sysctl
 from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
 from common.workers import Workers
-from hag.admit import Admission
+from hag.admit import Admission, closed
 from hag.announcement import Announcement
 from hag.subscribers import Subscribers
 
@@ -42,6 +42,14 @@ SETTINGS: Final = (
     Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),
     Sysctl("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
 )
+
+
+# What the table counts, and what it is called in 'status'
+COUNTERS: Final = {
+    "own": "passed: the gateway's own address",
+    "forged": "passed: no route back to the source there",
+    "stopped": "refused: closed destination",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,7 +158,11 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
     undo.callback(nft.unload)
     nft.load(
         "hybrid-hag.nft",
-        {"access": nft.names(config.access), "release": nft.release_map(config.listen_port, workers)},
+        {
+            "access": nft.names(config.access),
+            **nft.prefixes("closed", closed(config)),
+            "release": nft.release_map(config.listen_port, workers),
+        },
     )
     undo.callback(nft.add_queue_rule(config.queue, workers))
 
@@ -164,7 +176,7 @@ def _status(config: HagConfig, announced: list[Endpoint], workers: Workers, repl
         "join": [{"address": endpoint.address, "port": endpoint.port} for endpoint in announced],
         "subscribers": [str(prefix) for prefix in config.subscribers],
     }
-    workers.status(head, reply)
+    workers.status(head, reply, nft.counters(COUNTERS))
 
 
 def _complete(flow: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table and the queue rule in a real kernel: loaded, replaced, taken out; other people's rules stay."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from common import marks, nft
@@ -17,7 +19,11 @@ VARIABLES = {
         "links": nft.names(["xdsl", "lte"]),
         "release": nft.release_map(9000, 2),
     },
-    HAG: {"access": nft.names(["vlan100"]), "release": nft.release_map(9000, 2)},
+    HAG: {
+        "access": nft.names(["vlan100"]),
+        **nft.prefixes("closed", map(ip_network, ["10.0.0.0/8", "10.1.0.0/16", "fe80::/10"])),
+        "release": nft.release_map(9000, 2),
+    },
 }
 FOREIGN = """
 table inet other {

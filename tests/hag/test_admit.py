@@ -8,8 +8,10 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import config, packet
+from common.gate import Decision
 from common.packet import Segment
-from hag.admit import Admission
+from common.prefixes import Prefixes
+from hag.admit import Admission, closed
 
 CONFIG = """
 config hag 'hag'
@@ -23,13 +25,17 @@ config hag 'hag'
 """
 
 SUBSCRIBER4, SUBSCRIBER6 = "198.51.100.2", "2001:db8:1000:1::10"
-MP_CAPABLE = (30, bytes((0x01, 0x81)))
+MP_CAPABLE = (30, bytes((0x01, 0x21)))  # as a CPE sends it: flag C, no joins here; flag H, HMAC-SHA256
+
+
+def decision(syn: Segment) -> Decision:
+    parsed = config.parse(CONFIG, "f").hag
+    assert parsed
+    return Admission(parsed).decide(syn)
 
 
 def decide(source: str, destination: str) -> str | None:
-    parsed = config.parse(CONFIG, "f").hag
-    assert parsed
-    return Admission(parsed).decide(syn(source, destination)).passed
+    return decision(syn(source, destination)).passed
 
 
 def syn(source: str, destination: str, **tcp: Any) -> Segment:
@@ -64,34 +70,156 @@ def test_nobody_else_is(source: str, destination: str) -> None:
     assert decide(source, destination) == "not a subscriber"
 
 
+# Addresses that mean what is protected, this host, or its neighbours, in whatever spelling: as many as anybody has
+# thought of. 10.0.0.0/8 and 203.0.113.0/28 are protected, the second one by the configuration alone.
+PROTECTED = [
+    "203.0.113.0",
+    "203.0.113.1",
+    "203.0.113.15",
+    "2001:db8:3000::",
+    "2001:db8:3000::1",
+    "2001:db8:3000:ffff:ffff:ffff:ffff:ffff",
+]
+SPELLINGS4 = [
+    "0.0.0.0",
+    "0.0.0.1",
+    "0.255.255.255",
+    "10.0.0.0",
+    "10.0.0.1",
+    "10.255.255.255",
+    "100.64.0.1",
+    "100.127.255.255",
+    "127.0.0.0",
+    "127.0.0.1",
+    "127.0.0.53",
+    "127.1.2.3",
+    "127.255.255.254",
+    "127.255.255.255",
+    "169.254.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "192.168.255.255",
+    "224.0.0.1",
+    "224.0.0.251",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.254",
+    "255.255.255.255",
+]
+SPELLINGS6 = [
+    "::",
+    "::1",
+    "::2",
+    "::127.0.0.1",  # IPv4-compatible
+    "::10.0.0.1",
+    "::203.0.113.1",
+    "::ffff:0.0.0.0",  # IPv4-mapped
+    "::ffff:127.0.0.1",
+    "::ffff:7f00:1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "::ffff:203.0.113.1",
+    "::ffff:198.51.100.1",
+    "::ffff:0:127.0.0.1",  # IPv4-translated (RFC 2765)
+    "::ffff:0:10.0.0.1",
+    "::fffe:10.0.0.1",
+    "64:ff9b::",  # NAT64
+    "64:ff9b::127.0.0.1",
+    "64:ff9b::a00:1",
+    "64:ff9b::10.0.0.1",
+    "64:ff9b::203.0.113.1",
+    "64:ff9b:1::10.0.0.1",
+    "64:ff9b:1:fffe::203.0.113.1",
+    "64:ff9b:1:a00:0:100::",  # the /48 with the address around the octet that stays zero (RFC 6052, section 2.2)
+    "2001::1",  # Teredo
+    "2001:0:a00:1::",
+    "2001:0:cb00:7101:0:ffff:f5ff:fffe",
+    "2002:7f00:1::",  # 6to4
+    "2002:a00:1::1",
+    "2002:cb00:7101::1",
+    "2002:c0a8:101::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::5efe:10.0.0.1",  # ISATAP
+    "fe80::200:5efe:203.0.113.1",
+    "febf:ffff::1",
+    "2001:db8:4000::5efe:127.0.0.1",
+    "2001:db8:4000::5efe:10.0.0.1",
+    "2001:db8:4000::200:5efe:203.0.113.1",
+    "2a00:1:2:3:0:5efe:cb00:7101",
+    "fec0::1",
+    "feff:ffff::1",
+    "ff00::",
+    "ff01::1",
+    "ff02::1",
+    "ff02::2",
+    "ff02::1:ff00:1",
+    "ff05::2",
+    "ff0e::1",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+]
+NEIGHBOURS = ["198.51.100.0", "198.51.100.2", "198.51.100.63", "2001:db8:1000:2::1", "2001:db8:1fff::1"]
+
+
+def subscriber(destination: str) -> str:
+    return SUBSCRIBER6 if ":" in destination else SUBSCRIBER4
+
+
+@pytest.mark.parametrize("destination", PROTECTED)
+def test_what_is_protected_is_out_of_reach(destination: str) -> None:
+    assert decide(subscriber(destination), destination) == "protected destination"
+
+
+@pytest.mark.parametrize("destination", [*SPELLINGS4, *SPELLINGS6])
+def test_no_spelling_gets_past_it(destination: str) -> None:
+    assert decide(subscriber(destination), destination) == "private or special destination"
+
+
+@pytest.mark.parametrize("destination", NEIGHBOURS)
+def test_other_subscribers_are_forwarded_to(destination: str) -> None:
+    assert decide(subscriber(destination), destination) == "destination is a subscriber"
+
+
 @pytest.mark.parametrize(
-    ("source", "destination"),
+    "destination",
     [
-        (SUBSCRIBER4, "203.0.113.0"),
-        (SUBSCRIBER4, "203.0.113.15"),
-        (SUBSCRIBER4, "10.255.255.255"),
-        (SUBSCRIBER6, "2001:db8:3000:ffff::1"),
-        # Never, whatever the configuration says
-        (SUBSCRIBER4, "0.0.0.0"),
-        (SUBSCRIBER4, "127.0.0.1"),
-        (SUBSCRIBER4, "127.255.255.254"),
-        (SUBSCRIBER4, "169.254.169.254"),
-        (SUBSCRIBER4, "224.0.0.1"),
-        (SUBSCRIBER4, "255.255.255.255"),
-        (SUBSCRIBER6, "::"),
-        (SUBSCRIBER6, "::1"),
-        (SUBSCRIBER6, "::10.0.0.1"),
-        (SUBSCRIBER6, "::ffff:10.0.0.1"),
-        (SUBSCRIBER6, "64:ff9b::10.0.0.1"),
-        (SUBSCRIBER6, "64:ff9b:1::10.0.0.1"),
-        (SUBSCRIBER6, "2002:a00:1::1"),
-        (SUBSCRIBER6, "fe80::1"),
-        (SUBSCRIBER6, "fec0::1"),
-        (SUBSCRIBER6, "ff02::1"),
+        "1.1.1.1",
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "126.255.255.255",
+        "128.0.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "192.167.255.255",
+        "192.169.0.0",
+        "203.0.113.16",
+        "223.255.255.255",
+        "100::1",
+        "2001:1::1",
+        "2001:db8:2fff::1",
+        "2001:db8:4000::1",
+        "2001:db8:4000::5efd:a00:1",
+        "2001:db8:4000::100:5efe:a00:1",
+        "2003::1",
+        "2a00::1",
     ],
 )
-def test_what_is_protected_is_out_of_reach(source: str, destination: str) -> None:
-    assert decide(source, destination) == "protected destination"
+def test_their_neighbours_are_open(destination: str) -> None:
+    assert decide(subscriber(destination), destination) is None
+
+
+def test_what_the_kernel_is_told_is_the_same() -> None:
+    parsed = config.parse(CONFIG, "f").hag
+    assert parsed
+    closed_to_all = Prefixes(closed(parsed))
+    isatap = [address for address in SPELLINGS6 if "5efe" in address and not address.startswith("fe80")]
+    for address in [*PROTECTED, *SPELLINGS4, *SPELLINGS6]:
+        assert (address in closed_to_all) is (address not in isatap)  # those the table has a rule for
 
 
 def test_protection_does_not_tell_strangers_what_there_is() -> None:
