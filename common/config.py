@@ -40,6 +40,13 @@ class Steering(Enum):
     ALWAYS = "always"
 
 
+class NativeMptcp(Enum):
+    """What becomes of a connection whose client speaks Multipath TCP itself."""
+
+    BOND = "bond"
+    PASS = "pass"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkConfig:
     """One access of the CPE; rates in bit/s, None where they are to be learned."""
@@ -81,6 +88,7 @@ class CpeConfig:
     join_after: int
     join_addresses: tuple[IPv4Address | IPv6Address, ...]
     join_port: int
+    native_mptcp: NativeMptcp
     workers: int | None
     max_flows: int | None
     queue: int
@@ -115,6 +123,7 @@ class HagConfig:
     protect: tuple[Network, ...]
     max_flows_per_subscriber: int | None
     delegated_prefix: int
+    native_mptcp: NativeMptcp
     workers: int | None
     max_flows: int | None
     queue: int
@@ -285,6 +294,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "join_after": Entry(parse=size, default="65536"),
         "join_address": Entry(parse=address, many=True),
         "join_port": Entry(parse=number(1, 65535), default="9001"),
+        "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {
@@ -308,6 +318,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "protect": Entry(parse=prefix, many=True),
         "max_flows_per_subscriber": Entry(parse=number(1, 2**31 - 1)),
         "delegated_prefix": Entry(parse=number(1, 128), default="56"),
+        "native_mptcp": Entry(parse=choice(NativeMptcp), default="pass"),
         **_machinery(workers="auto", first="4900", rule_priority="490"),
     },
 }

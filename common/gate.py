@@ -32,9 +32,13 @@ _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out o
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a new SYN. ``passed`` says why it is not bonded; None if it is."""
+    """What becomes of a new SYN. ``passed`` says why it is not bonded; None if it is.
+
+    ``untouched``: it keeps its MP_CAPABLE even where the role strips that.
+    """
 
     passed: str | None = None
+    untouched: bool = False
 
 
 BOND = Decision()
@@ -156,12 +160,13 @@ class Gate:
         if connection is not None:
             connection.syn_again(queued, self.loop.now())
             return
-        reason = unfit(syn) or self._role.decide(syn, queued.device).passed
+        decision = self._role.decide(syn, queued.device)
+        reason = unfit(syn) or decision.passed
         if reason is None:
             host = self._role.host(syn.source)
             reason = self._full(host) or self._hold(queued, syn, key, host)
         if reason is not None:
-            self._pass(queued, syn, reason)
+            self._pass(queued, syn, reason, strip=self._role.strips and not decision.untouched)
 
     def _full(self, host: Hashable) -> str | None:
         """Why no further connection can be had now, or none of this host; None if one can.
@@ -205,10 +210,10 @@ class Gate:
             self.loop.call_later(_SWEEP, self._sweep)
         return None
 
-    def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str) -> None:
+    def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str, *, strip: bool = False) -> None:
         self.counters[f"passed: {reason}"] += 1
         payload = None
-        if syn is not None and self._role.strips and not syn.signed:
+        if strip and syn is not None and not syn.signed:
             payload = packet.strip_mp_capable(queued.payload)
         self.queue.verdict(queued.id, ACCEPT, marks.combine(queued.mark, 0), payload)
 

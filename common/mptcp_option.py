@@ -18,6 +18,7 @@ MP_JOIN: Final = 0x1
 ADD_ADDR: Final = 0x3
 
 MP_CAPABLE_HMAC_SHA256: Final = 0x01
+MP_CAPABLE_NO_JOIN_HERE: Final = 0x20
 
 _SYN, _SYN_ACK, _ACK = 0x02, 0x12, 0x10  # of the TCP flags
 
@@ -37,6 +38,11 @@ class MpCapable:
     flags: int
     sender_key: int | None
     receiver_key: int | None
+
+    @property
+    def no_join_here(self) -> bool:
+        """Flag C: no subflows to the address that the sender of this has (RFC 8684, section 3.1)."""
+        return bool(self.flags & MP_CAPABLE_NO_JOIN_HERE)
 
 
 @dataclass(frozen=True, slots=True)

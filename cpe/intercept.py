@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.config import BypassRule, CpeConfig
+from common.config import BypassRule, CpeConfig, NativeMptcp
 from common.gate import BOND, Decision
 from common.packet import Segment
 from common.prefixes import SPECIAL, Prefixes
@@ -44,6 +44,7 @@ class Interception:
         self._rules = [_Rule(rule) for rule in config.bypass]
         self._families = families
         self._device_name = device_name
+        self._passes_native = config.native_mptcp is NativeMptcp.PASS
 
     def decide(self, syn: Segment, device: int) -> Decision:
         """``device`` is the ifindex where the SYN arrived."""
@@ -54,4 +55,6 @@ class Interception:
         for rule in self._rules:
             if rule.matches(syn, lambda: self._device_name(device)):
                 return rule.decision
+        if self._passes_native and syn.mp_capable is not None:
+            return Decision("the client's own Multipath TCP")
         return BOND

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Final
 
-from common.config import HagConfig
+from common.config import HagConfig, NativeMptcp
 from common.gate import BOND, Decision
 from common.packet import Segment
 from common.prefixes import SPECIAL, Network, Prefixes
@@ -32,6 +32,8 @@ _ISATAP: Final = 0x00005EFE << 32
 _ISATAP_MASK: Final = 0xFDFFFFFF << 32  # without the bit that tells global IPv4 addresses from private ones
 
 _NO_OPTION = Decision("no MP_CAPABLE")
+_OLD_VERSION = Decision("another version of Multipath TCP", untouched=True)
+_NATIVE = Decision("not a router's Multipath TCP", untouched=True)
 _NO_SUBSCRIBER = Decision("not a subscriber")
 _SPECIAL = Decision("private or special destination")
 _PROTECTED = Decision("protected destination")
@@ -50,10 +52,16 @@ class Admission:
         self._subscribers = Prefixes(config.subscribers)
         self._special = Prefixes((*SPECIAL, *TRANSLATED))
         self._protected = Prefixes(config.protect)
+        self._ends_native = config.native_mptcp is NativeMptcp.BOND
 
     def decide(self, syn: Segment, _device: int = 0) -> Decision:
-        if syn.mp_capable is None or syn.mp_capable.version != 1:
-            return _NO_OPTION  # or one that is not what our kernel speaks, RFC 8684
+        capable = syn.mp_capable
+        if capable is None:
+            return _NO_OPTION
+        if capable.version != 1:
+            return _OLD_VERSION  # than our kernel's, RFC 8684
+        if not (capable.no_join_here or self._ends_native):
+            return _NATIVE
         if syn.source not in self._subscribers:
             return _NO_SUBSCRIBER
         if syn.destination in self._special or _is_isatap(syn.destination):

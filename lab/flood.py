@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from common import packet
+from common.mptcp_option import MP_CAPABLE_HMAC_SHA256, MP_CAPABLE_NO_JOIN_HERE
 from lab.netns import Namespace
 
 _BATCH: Final = 1024  # packets a system call
 _LOW_PORTS: Final = 64  # of the 256 low bytes of the source port
 _ROUNDS: Final = range(16, 256)  # high bytes of the source port
+_ROUTER: Final = MP_CAPABLE_HMAC_SHA256 | MP_CAPABLE_NO_JOIN_HERE  # what a home router's MP_CAPABLE says
 _ETHERNET: Final = 14
 _SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20
 
@@ -170,7 +172,7 @@ def _syn(sources: Sources, target: Target, capable: bool) -> bytes:
         kind, header = b"\x08\x00", struct.pack("!BBHHHBBH", *fields, check) + addresses
     check = _checksum(addresses + struct.pack("!HH", socket.IPPROTO_TCP, len(tcp)) + tcp)
     syn = header + tcp[:16] + struct.pack("!H", check) + tcp[18:]
-    return kind + (packet.insert_mp_capable(syn) if capable else syn)
+    return kind + (packet.insert_mp_capable(syn, flags=_ROUTER) if capable else syn)
 
 
 def _checksum(data: bytes) -> int:

@@ -19,6 +19,7 @@ from common.config import (
     Entry,
     HagConfig,
     LinkConfig,
+    NativeMptcp,
     Role,
     Steering,
 )
@@ -76,6 +77,7 @@ config cpe
 	list join_address '2001:db8::9'
 	list join_address '192.0.2.9'
 	option join_port '9009'
+	option native_mptcp 'pass'
 	option workers '4'
 	option max_flows '1000'
 	option queue '10'
@@ -111,13 +113,14 @@ config bypass
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 31", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 32", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
         join_after=131072,
         join_addresses=(ip_address("2001:db8::9"), ip_address("192.0.2.9")),
         join_port=9009,
+        native_mptcp=NativeMptcp.PASS,
         workers=4,
         max_flows=1000,
         queue=10,
@@ -139,6 +142,7 @@ def test_defaults_of_a_home_router() -> None:
         join_after=65536,
         join_addresses=(),
         join_port=9001,
+        native_mptcp=NativeMptcp.BOND,
         workers=1,
         max_flows=None,
         queue=4800,
@@ -159,6 +163,7 @@ def test_defaults_of_a_gateway() -> None:
         protect=(),
         max_flows_per_subscriber=None,
         delegated_prefix=56,
+        native_mptcp=NativeMptcp.PASS,
         workers=None,
         max_flows=None,
         queue=4900,

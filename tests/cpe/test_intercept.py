@@ -143,6 +143,18 @@ def test_nobody_is_asked_for_names_that_no_rule_needs() -> None:
     assert asked == [1]
 
 
+@pytest.mark.parametrize("option", [bytes((0x01, 0x01)), bytes((0x00, 0x81)) + bytes(8)], ids=["v1", "v0"])
+def test_clients_that_speak_multipath_tcp_themselves(option: bytes) -> None:
+    native = syn("198.51.100.1", options=[(30, option)])
+    assert decide(interception(), native) is None
+    for value, passed in (("bond", None), ("pass", "the client's own Multipath TCP")):
+        parsed = config.parse(BASE.replace("config link", f" option native_mptcp '{value}'\nconfig link"), "f").cpe
+        assert parsed
+        rules = Interception(parsed, BOTH, str)
+        assert decide(rules, native) == passed
+        assert decide(rules, syn("198.51.100.1")) is None
+
+
 def test_the_first_rule_that_matches_is_the_reason() -> None:
     rules = interception("config bypass 'a'\n list dport '22'\nconfig bypass 'b'\n list dport '20-30'\n")
     assert decide(rules, syn("198.51.100.1", 22)) == "bypass 'a'"

@@ -26,10 +26,13 @@ config hag 'hag'
 
 SUBSCRIBER4, SUBSCRIBER6 = "198.51.100.2", "2001:db8:1000:1::10"
 MP_CAPABLE = (30, bytes((0x01, 0x21)))  # as a CPE sends it: flag C, no joins here; flag H, HMAC-SHA256
+NATIVE = (30, bytes((0x01, 0x01)))
+CHECKSUMS = (30, bytes((0x01, 0xA1)))
+OLD = (30, bytes((0x00, 0x81)) + bytes(range(8)))  # version 0 has a key here
 
 
-def decision(syn: Segment) -> Decision:
-    parsed = config.parse(CONFIG, "f").hag
+def decision(syn: Segment, more: str = "") -> Decision:
+    parsed = config.parse(CONFIG + more, "f").hag
     assert parsed
     return Admission(parsed).decide(syn)
 
@@ -224,3 +227,30 @@ def test_what_the_kernel_is_told_is_the_same() -> None:
 
 def test_protection_does_not_tell_strangers_what_there_is() -> None:
     assert decide("192.0.2.7", "203.0.113.1") == "not a subscriber"
+
+
+BOND = "    option native_mptcp 'bond'\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "more", "passed", "untouched"),
+    [
+        (MP_CAPABLE, "", None, False),
+        (CHECKSUMS, "", None, False),
+        (NATIVE, "", "not a router's Multipath TCP", True),
+        (NATIVE, BOND, None, False),
+        (OLD, "", "another version of Multipath TCP", True),
+        (OLD, BOND, "another version of Multipath TCP", True),
+        ((30, bytes((0x02, 0x21))), BOND, "another version of Multipath TCP", True),
+        (("MSS", 1460), "", "no MP_CAPABLE", False),
+        ((30, bytes((0x01,))), "", "no MP_CAPABLE", False),  # too short to be one
+    ],
+    ids=["a router's", "with checksums", "native", "native, bond", "v0", "v0, bond", "v2", "none", "malformed"],
+)
+def test_whose_multipath_tcp_it_is(option: Any, more: str, passed: str | None, untouched: bool) -> None:
+    assert decision(syn(SUBSCRIBER4, "192.0.2.1", options=[option]), more) == Decision(passed, untouched)
+
+
+def test_native_multipath_tcp_is_nobodys_business_but_its_ends() -> None:
+    assert decision(syn("192.0.2.7", "203.0.113.1", options=[NATIVE])).untouched
+    assert decision(syn("192.0.2.7", "192.0.2.1", options=[NATIVE]), BOND) == Decision("not a subscriber")

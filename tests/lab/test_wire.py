@@ -31,8 +31,8 @@ DELAY = 0.050  # seconds, one way: long beside whatever a busy machine adds to a
 ACCESS = Profile(rate_down=20e6, rate_up=10e6, delay=DELAY)
 SIZE = 1_000_000  # bytes; join_after is 64 KiB
 
-MP_CAPABLE_SYN = MpCapable(version=1, flags=0x01, sender_key=None, receiver_key=None)  # H: HMAC-SHA256
 DENY_JOIN = 0x20  # C: not to the address of the first subflow
+MP_CAPABLE_SYN = MpCapable(version=1, flags=DENY_JOIN | 0x01, sender_key=None, receiver_key=None)  # H: HMAC-SHA256
 
 tcp_layer: Any = TCP  # of scapy's functions only some have types
 
@@ -171,7 +171,7 @@ def test_xdsl_leg_opens_with_mp_capable(bonded: Recording) -> None:
 
     cpe_key, hag_key = (int.from_bytes(key, "big") for key in keys(bonded))
     assert answer.mp_capable == MpCapable(1, DENY_JOIN | 0x01, sender_key=hag_key, receiver_key=None)
-    assert third_ack(bonded.xdsl).mp_capable == MpCapable(1, 0x01, sender_key=cpe_key, receiver_key=hag_key)
+    assert third_ack(bonded.xdsl).mp_capable == MpCapable(1, DENY_JOIN | 0x01, sender_key=cpe_key, receiver_key=hag_key)
     assert cpe_key != hag_key
 
 
@@ -267,7 +267,7 @@ def test_scapy_reads_mp_capable_as_written_in_the_rfc(bonded: Recording) -> None
         return data
 
     _, hag_key = keys(bonded)
-    assert option(syn(bonded.xdsl)) == bytes.fromhex("01 01")
+    assert option(syn(bonded.xdsl)) == bytes.fromhex("01 21")
     assert option(syn_ack(bonded.xdsl)) == bytes.fromhex("01 21") + hag_key
 
 
