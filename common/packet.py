@@ -389,6 +389,19 @@ def _add(packet: _Packet, option: bytes) -> bytes:
     return packed if len(packed) <= len(area) else grown
 
 
+def insert_option(data: Bytes, kind: int, value: Bytes) -> bytes:
+    """The packet with an option added as last one, after NOPs that make it whole words; payload stays.
+
+    Raises PacketError where parse() does, and if the packet is signed or has no room.
+    """
+    packet = _open(data)
+    option = bytes((kind, 2 + len(value))) + bytes(value)
+    options = _add(packet, bytes((OPTION_NOP,)) * (-len(option) % 4) + option)
+    if len(options) > MAX_OPTIONS:
+        raise PacketError(f"no room for option {kind} among the TCP options")
+    return _with_options(packet, options)
+
+
 def insert_mp_capable(data: Bytes, *, version: int = 1, flags: int = MP_CAPABLE_HMAC_SHA256) -> bytes:
     """A SYN with the 4-byte MP_CAPABLE of RFC 8684 added as last option; Fast Open data stays.
 

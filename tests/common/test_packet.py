@@ -41,6 +41,7 @@ from common.packet import (
     checksums_ok,
     clamp_mss,
     insert_mp_capable,
+    insert_option,
     parse,
     strip_mp_capable,
     strip_option,
@@ -715,6 +716,15 @@ def test_scapy_finds_edited_packets_right(data: bytes) -> None:
 
 def without_mptcp(options: tuple[TcpOption, ...]) -> tuple[TcpOption, ...]:
     return tuple(option for option in options if option.kind != OPTION_MPTCP)
+
+
+def test_any_option_can_be_inserted() -> None:
+    inserted = insert_option(insert_option(PLAIN4, 253, b"abc"), 28, b"\x80\x1e")
+    assert checksums_ok(inserted)
+    assert parse(inserted).options == (*parse(PLAIN4).options, TcpOption(253, b"abc"), TcpOption(28, b"\x80\x1e"))
+    assert strip_option(inserted, 253)[-4:] == inserted[-4:]
+    with pytest.raises(PacketError, match="no room"):
+        insert_option(inserted, 253, bytes(30))
 
 
 @many
