@@ -21,6 +21,7 @@ Via = Literal["lan", "guest"]  # bonded, or forwarded as ever
 
 PATIENCE = 10.0  # seconds that a socket waits for what should take milliseconds
 BLOCK = 1 << 16
+GLANCE = 0.02  # seconds of looking whether a daemon does something
 
 T = TypeVar("T")
 
@@ -175,6 +176,10 @@ class Bench:
                 lambda daemon=daemon: f"{daemon.name} still has {self.flows(daemon)}",  # type: ignore[misc]
             )
             expect("Traceback" not in daemon.log[self._logged[daemon.role] :], f"{daemon.name}: {daemon.log[-2000:]}")
+            self.until(
+                lambda daemon=daemon: busy(daemon, GLANCE) < 0.5,  # type: ignore[misc]
+                lambda daemon=daemon: f"{daemon.name} spins, without a flow",  # type: ignore[misc]
+            )
             before = self._sockets[daemon.role]
             if before.keys() == sockets(daemon).keys():  # else workers were replaced
                 self.until(
@@ -202,6 +207,19 @@ def sockets(daemon: Daemon) -> dict[int, int]:
                 names.append(str(link.readlink()))
         counts[worker["pid"]] = sum(name.startswith("socket:") for name in names)
     return counts
+
+
+def busy(daemon: Daemon, seconds: float) -> float:
+    """The share of one processor that the daemon and its workers take while we look: 1 is all of it."""
+    pids = [daemon.process.pid, *(worker["pid"] for worker in daemon.status()["workers"])]
+
+    def taken() -> int:
+        # proc(5): nanoseconds on the processor come first
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids)
+
+    before, began = taken(), time.monotonic_ns()
+    time.sleep(seconds)
+    return (taken() - before) / (time.monotonic_ns() - began)
 
 
 def payload(size: int, seed: int) -> bytes:

@@ -281,4 +281,4 @@ def event_stream(bench: Bench) -> None:
 
 @row("13i", "a stream of events that lasts for a minute", slow=True)
 def long_event_stream(bench: Bench) -> None:
-    events(bench, 80, 0.75)
+    events(bench, 82, 0.75)

@@ -2,6 +2,7 @@
 """How the matrix is run: whatever a row meets is that row's outcome, and the next one gets a pair that works."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,7 @@ def daemon(role: str) -> Any:
         role=role,
         name=f"hybrid-{role}",
         log="",
-        process=SimpleNamespace(alive=True),
+        process=SimpleNamespace(alive=True, pid=os.getpid()),
         status=lambda: {"workers": []},
         control=lambda _command: [],
     )
