@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from common import marks, mptcp
 from common.flow import LIFETIME, Action, Event, Refusal, State, refusal, step
-from common.loop import EDGE, IN, OUT, RDHUP, Loop
+from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.relay import PipePool, Relay
 
@@ -86,6 +86,11 @@ class Connection:
         if self.state is State.HELD:
             self.deadline = now + LIFETIME[State.HELD]
         self.handle(Event.SYN_COPY)
+
+    def catch_up(self) -> None:
+        """Does at once what the client leg's next event would have it do."""
+        if self._relay is not None:
+            self._relay.on_client(IN | OUT | ERR)
 
     def accepted(self, client: socket.socket) -> None:
         """The listener has the client leg."""

@@ -27,6 +27,10 @@ _BATCH: Final = 64  # SYNs, or connections, that are taken before open connectio
 _SHARE: Final = 4  # hosts that it takes to use up what may be half-open
 _KNOWN: Final = 16384  # hosts that are remembered to have opened a connection
 _RESERVE: Final = 64  # descriptors for clients that wait to be accepted
+# Seconds before the next look whether an address pair is free whose last connection is about to end: its last ACK is
+# under way, here or at the peer.
+_AGAIN: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
+_WAITING: Final = 256  # SYNs that may wait so, of each worker
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 
@@ -42,6 +46,10 @@ class Decision:
 
 
 BOND = Decision()
+
+
+class AddressPairBusy(Exception):
+    """The ports of a new connection are still those of the last one, which has not quite ended on this box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class Gate:
         self._known: dict[Hashable, None] = {}  # hosts that do finish what they begin, the latest one last
         self._reserve = Reserve(_RESERVE)
         self._sweeping = False
+        self._waiting = 0
         self._role = role
         self._listeners = listeners
         self._limits = limits
@@ -149,7 +158,7 @@ class Gate:
         for queued in self.queue.packets(_BATCH):
             self._on_packet(queued)
 
-    def _on_packet(self, queued: QueuedPacket) -> None:
+    def _on_packet(self, queued: QueuedPacket, tries: int = 0) -> None:
         try:
             syn = packet.parse(queued.payload)
         except PacketError:
@@ -158,15 +167,36 @@ class Gate:
         key = (syn.source, syn.sport, syn.destination, syn.dport)
         connection = self.connections.get(key)
         if connection is not None:
+            connection.catch_up()  # its end may have come before this SYN, and wait for its turn
+            connection = self.connections.get(key)
+        if connection is not None:
             connection.syn_again(queued, self.loop.now())
             return
         decision = self._role.decide(syn, queued.device)
         reason = unfit(syn) or decision.passed
         if reason is None:
             host = self._role.host(syn.source)
-            reason = self._full(host) or self._hold(queued, syn, key, host)
+            try:
+                reason = self._full(host) or self._hold(queued, syn, key, host)
+            except AddressPairBusy as busy:
+                if self._wait(queued, tries):
+                    return
+                reason = str(busy)
         if reason is not None:
             self._pass(queued, syn, reason, strip=self._role.strips and not decision.untouched)
+
+    def _wait(self, queued: QueuedPacket, tries: int) -> bool:
+        """Lets a SYN wait for its address pair; False if it has waited long enough, or too many do."""
+        if tries == len(_AGAIN) or self._waiting >= _WAITING:
+            return False
+        self._waiting += 1
+        self.loop.call_later(_AGAIN[tries], partial(self._look_again, queued, tries + 1))
+        return True
+
+    def _look_again(self, queued: QueuedPacket, tries: int) -> None:
+        self._waiting -= 1
+        if self._listeners:
+            self._on_packet(queued, tries)
 
     def _full(self, host: Hashable) -> str | None:
         """Why no further connection can be had now, or none of this host; None if one can.
@@ -188,7 +218,7 @@ class Gate:
         return None
 
     def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable) -> str | None:
-        """Holds the SYN and tries the server; says why if that cannot even be tried."""
+        """Holds the SYN and tries the server; says why if that cannot even be tried. Raises AddressPairBusy."""
         try:
             server = transparent.server_leg(
                 syn.family,
@@ -199,7 +229,10 @@ class Gate:
                 syn.dscp,
             )
         except OSError as error:
-            return f"cannot connect: {error.strerror}"
+            reason = f"cannot connect: {error.strerror}"
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise AddressPairBusy(reason) from None
+            return reason
         connection = Connection(self, key, queued, server, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection

@@ -37,6 +37,8 @@ from cpe.joins import Join, Joins, SecondaryLink
 
 SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
+    Sysctl("net.ipv4.tcp_tw_reuse", "1", "a client may use a port again as soon as TCP allows"),
+    Sysctl("net.ipv4.tcp_tw_reuse_delay", "1", "which with timestamps is at once"),
     Sysctl("net.mptcp.blackhole_timeout", "0", "one server that loses our SYNs must not end bonding for all"),
     Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "flag C of our SYNs: by it the HAG knows them"),
     # net.mptcp.path_manager since Linux 6.15, which still takes this name.

@@ -41,6 +41,7 @@ SETTINGS: Final = (
     Sysctl("net.mptcp.pm_type", "0", "the kernel announces our address and takes the joins"),
     Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),
     Sysctl("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
+    Sysctl("net.ipv4.tcp_tw_reuse_delay", "1", "which with timestamps is at once"),
 )
 
 
