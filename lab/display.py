@@ -18,10 +18,11 @@ from lab.scenario import Figures, Progress, Scenario
 def show(scenario: Scenario, family: int, figures: Figures) -> None:
     """What is printed for people."""
     console = Console()
+    console.print(f"{scenario.name}, IPv{family}: {scenario.summary}", highlight=False)
     if rows := figures.get("rows"):
-        console.print(table_of_rows(rows, title=f"{scenario.name}, IPv{family}"))
+        console.print(table_of_rows(rows))
     bounds = {bound.figure: bound for bound in scenario.bounds}
-    table = Table(title=f"{scenario.name}, IPv{family}: {scenario.summary}", title_justify="left")
+    table = Table()
     for heading in ("figure", "value", "bound", ""):
         table.add_column(heading)
     for name, value in figures.items():
@@ -36,8 +37,8 @@ def show(scenario: Scenario, family: int, figures: Figures) -> None:
         print(picture(rates["mbit"], rates["interval"], width=width, title=rates["direction"]))
 
 
-def table_of_rows(rows: list[dict[str, Any]], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+def table_of_rows(rows: list[dict[str, Any]]) -> Table:
+    table = Table()
     table.add_column("row")
     table.add_column("what is the same as without the pair")
     table.add_column("ms", justify="right")

@@ -226,7 +226,9 @@ class EventReader(threading.Thread):
             bench.lab.client.address(via, bench.family),
         ]
         with bench.lab.client.entered():
-            self._curl = subprocess.Popen([*command, url], stdout=subprocess.PIPE, start_new_session=True)
+            self._curl = subprocess.Popen(
+                [*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            )
         bench.undo(self._leave)
         self.lines: list[bytes] = []
         self.late: list[float] = []
@@ -245,7 +247,7 @@ class EventReader(threading.Thread):
         """Waits for the end of the stream."""
         self.join(patience)
         expect(not self.is_alive(), f"the stream has not ended after {patience:g} s")
-        equal("curl's exit status", self._curl.wait(), 0)
+        expect(self._curl.wait() == 0, f"curl fails: {b''.join(self.lines[-1:]).decode().strip()}")
 
     def _leave(self) -> None:
         self._curl.kill()

@@ -30,4 +30,4 @@ def test_row(pairs: Pairs, row: Row, family: int) -> None:
     outcome = matrix.run_row(row, pairs, family)
     assert outcome.ok, outcome.wrong
     if outcome.skipped:
-        pytest.skip(outcome.skipped)
+        pytest.skip(f"{row.number}, IPv{family}: {outcome.skipped}")
