@@ -7,15 +7,18 @@ import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from common import marks, mptcp
 from common.flow import LIFETIME, Action, Event, Refusal, State, refusal, step
 from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.relay import PipePool, Relay
+from common.transparent import MPTCP
 
 Key = tuple[str, int, str, int]  # client address and port, server address and port
+
+FELL_BACK: Final = "the path takes the option out of later segments"
 
 _WATCH = IN | OUT | RDHUP | EDGE
 
@@ -53,12 +56,14 @@ class Connection:
         "_relay",
         "_server",
         "_syn",
+        "answer",
         "deadline",
         "grown",
         "key",
         "started",
         "state",
         "token",
+        "why",
     )
 
     def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, server: socket.socket, now: float) -> None:
@@ -68,6 +73,8 @@ class Connection:
         self.started = now
         self.deadline = now + LIFETIME[State.HELD]
         self.token: int | None = None  # of the Multipath TCP leg; None while unknown and for plain TCP
+        self.answer: mptcp.Answer | None = None  # the server leg's, if it asked for Multipath TCP and got plain TCP
+        self.why: str | None = None  # it is not bonded
         self.grown = False
         self._syn: Held | None = Held(syn.id, syn.mark)
         self._copy: Held | None = None
@@ -103,6 +110,8 @@ class Connection:
         """For people and programs that look in. ``kept`` is what this process holds of each direction, in bytes."""
         client, cport, server, sport = self.key
         relay = self._relay
+        subflows = self._subflows()
+        fell_back = self.token is not None and relay is not None and not subflows
         return {
             "client": client,
             "client_port": cport,
@@ -114,8 +123,9 @@ class Connection:
             "down_bytes": relay.down.moved if relay else 0,
             "up_kept": relay.up.kept if relay else 0,
             "down_kept": relay.down.kept if relay else 0,
-            "token": self.token,
-            "subflows": self._subflows(),
+            "token": None if fell_back else self.token,
+            "subflows": subflows,
+            "why": FELL_BACK if fell_back else self.why,
         }
 
     def _subflows(self) -> int:
@@ -132,6 +142,8 @@ class Connection:
             return
         self.handle(Event.CONNECTED)  # first: the client waits for it
         self.token = mptcp.token(self._server)
+        if self.token is None and self._server.proto == MPTCP:
+            self.answer = mptcp.answer(self._server)
 
     def _on_server(self, events: int) -> None:
         assert self._relay is not None

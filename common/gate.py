@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from common import marks, packet, transparent
 from common.connection import Connection, Key
 from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
 from common.log import log
 from common.loop import IN, Loop
+from common.mptcp import Answer
 from common.nfqueue import ACCEPT, Queue, QueuedPacket
 from common.packet import PacketError, Segment
 from common.relay import PipePool
@@ -32,6 +33,8 @@ _RESERVE: Final = 64  # descriptors for clients that wait to be accepted
 _AGAIN: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
 _WAITING: Final = 256  # SYNs that may wait so, of each worker
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
+
+_GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on without"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ class AddressPairBusy(Exception):
     """The ports of a new connection are still those of the last one, which has not quite ended on this box."""
 
 
+class Experience(Protocol):
+    """What is known of the way to servers: connections that had better pass, and what became of those that did not."""
+
+    def avoid(self, host: str, destination: str, now: float) -> str | None: ...
+    def learn(self, host: str, destination: str, answer: Answer | None, began: float, now: float) -> str | None: ...
+    def describe(self, now: float) -> list[dict[str, Any]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What CPE and HAG do differently at the gate."""
@@ -64,6 +75,7 @@ class Role:
     server_mark: int  # of what the server leg sends
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
     join_after: int  # bytes after which control hears of a connection
+    experience: Experience | None = None  # each worker has its own, since it comes with the fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,11 @@ class Gate:
         now = self.loop.now()
         return [connection.describe(now) for connection in self.connections.values()]
 
+    def avoided(self) -> list[dict[str, Any]]:
+        """What new connections are not bonded to now, and for how long."""
+        experience = self._role.experience
+        return experience.describe(self.loop.now()) if experience else []
+
     def count(self, what: str) -> None:
         self.counters[what] += 1
 
@@ -136,11 +153,22 @@ class Gate:
         self._opens_no_more(connection)
         self._remember(self._role.host(connection.key[0]))
         self.counters["opened: plain TCP" if connection.token is None else "opened: bonded"] += 1
+        connection.why = self._learn(connection)
+        if connection.why is not None:
+            self.counters[f"plain: {connection.why}"] += 1
 
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)
         if self.connections.pop(connection.key, None) is not None:
             _one_less(self._flows_of, self._role.host(connection.key[0]))
+
+    def _learn(self, connection: Connection) -> str | None:
+        """Why the connection is not bonded; None if it is."""
+        experience = self._role.experience
+        if experience is None:
+            return None if connection.token is not None else _GOES_ON_WITHOUT
+        host, _, server, _ = connection.key
+        return experience.learn(host, server, connection.answer, connection.started, self.loop.now())
 
     def _opens_no_more(self, connection: Connection) -> None:
         if self._opening.pop(connection.key, None) is not None:
@@ -177,7 +205,7 @@ class Gate:
         if reason is None:
             host = self._role.host(syn.source)
             try:
-                reason = self._full(host) or self._hold(queued, syn, key, host)
+                reason = self._full(host) or self._avoid(syn) or self._hold(queued, syn, key, host)
             except AddressPairBusy as busy:
                 if self._wait(queued, tries):
                     return
@@ -216,6 +244,10 @@ class Gate:
         if not self._reserve.fill():
             return "no descriptors left"
         return None
+
+    def _avoid(self, syn: Segment) -> str | None:
+        experience = self._role.experience
+        return experience.avoid(syn.source, syn.destination, self.loop.now()) if experience else None
 
     def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable) -> str | None:
         """Holds the SYN and tries the server; says why if that cannot even be tried. Raises AddressPairBusy."""

@@ -78,7 +78,8 @@ class Worker:
                 self._stop()
 
     def _status(self) -> Message:
-        return {"flows": len(self._gate.connections), "counters": dict(self._gate.counters)}
+        gate = self._gate
+        return {"flows": len(gate.connections), "counters": dict(gate.counters), "avoided": gate.avoided()}
 
     def _stop(self) -> None:
         self._gate.close()

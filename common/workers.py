@@ -112,6 +112,7 @@ class Workers:
                     "flows": sum(answer["flows"] for answer in answers),
                     "max_flows": self._limits.flows * self._count,
                     "counters": dict(sorted(counters.items())),
+                    "avoided": [it for answer in answers for it in answer["avoided"]],
                 }
             )
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from common import daemon, marks, nft, privilege, transparent
+from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.config import MAX_WORKERS, CpeConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed
@@ -32,6 +32,7 @@ from common.settings import Settings, Sysctl
 from common.system import SystemLacks, device_name, require_device, require_mptcp
 from common.transparent import Address
 from common.workers import Workers
+from cpe.blackholes import Blackholes
 from cpe.intercept import Interception
 from cpe.joins import Join, Joins, SecondaryLink
 
@@ -186,6 +187,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         server_mark=marks.server_leg(config.links.index(config.primary)),
         strips=False,
         join_after=config.join_after,
+        experience=Blackholes(mptcp.syns_with_the_option()),
     )
 
 

@@ -15,7 +15,13 @@ Answer = Mapping[str, Any]
 Line = tuple[str, Any]
 
 # What became of connections so far, by the first word of the counter's name.
-_FATES: Final = {"opened": "opened", "passed": "passed unbonded", "refused": "refused", "reset": "reset"}
+_FATES: Final = {
+    "opened": "opened",
+    "plain": "opened as plain TCP, and why",
+    "passed": "passed unbonded",
+    "refused": "refused",
+    "reset": "reset",
+}
 
 _HEADS: Final = {
     "cpe": ("CLIENT", "SERVER", "STATE", "LINKS", "UP", "DOWN", "AGE"),
@@ -48,6 +54,7 @@ def status(answer: Answer, bold: Bold) -> str:
     objects += [_link(link) for link in answer.get("links", ())]
     objects.append(_workers(answer["workers"]))
     objects += _fates(answer["counters"])
+    objects += _avoided(answer["avoided"])
     return "\n\n".join(_object(lines, bold) for lines in objects)
 
 
@@ -106,12 +113,23 @@ def _fate(fate: str, reasons: Mapping[str, int]) -> list[Line]:
     return lines + [(reason or "other", count) for reason, count in by_count]
 
 
+def _avoided(avoided: Sequence[Answer]) -> list[list[Line]]:
+    if not avoided:
+        return []
+    lines = [(f"to {it['destination']}" if "destination" in it else f"from {it['host']}", it) for it in avoided]
+    return [[("not bonded for now", len(lines)), *((name, duration(it["seconds"])) for name, it in lines)]]
+
+
 def flows(role: str, answer: Sequence[Answer], bold: Bold) -> str:
     """A daemon's answer to 'flows' as a table, the oldest first."""
     if not answer:
         return f"hybrid-{role} relays no connections."
     oldest_first = sorted(answer, key=lambda flow: flow["age"], reverse=True)
-    return table(_HEADS[role], [_flow(role, flow) for flow in oldest_first], bold)
+    rows = [_flow(role, flow) for flow in oldest_first]
+    if not any(flow["why"] for flow in oldest_first):
+        return table(_HEADS[role], rows, bold)
+    whys = [flow["why"] or "" for flow in oldest_first]
+    return table((*_HEADS[role], "WHY"), [[*row, why] for row, why in zip(rows, whys, strict=True)], bold)
 
 
 def titled_flows(role: str, answer: Sequence[Answer], bold: Bold) -> str:

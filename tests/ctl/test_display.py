@@ -40,11 +40,13 @@ CPE_STATUS = {
         "passed: cannot connect: Network is unreachable": 15,
         "passed: bypass 'voip'": 15,
         "passed: private or special destination": 40,
+        "plain: the other end or the path takes no Multipath TCP": 34,
         "refused: no answer": 2,
         "refused: reset": 31,
         "reset": 5,
         "reset: nobody waits for it": 2,
     },
+    "avoided": [{"destination": "203.0.113.9", "seconds": 599}, {"host": "192.0.2.10", "seconds": 7200}],
 }
 
 CPE_TEXT = """\
@@ -73,6 +75,9 @@ opened: 1234
   bonded: 1200
   plain TCP: 34
 
+opened as plain TCP, and why: 34
+  the other end or the path takes no Multipath TCP: 34
+
 passed unbonded: 70
   private or special destination: 40
   bypass 'voip': 15
@@ -87,7 +92,11 @@ reset: 7
   nobody waits for it: 2
 
 moved: 1
-  to another worker: 1"""
+  to another worker: 1
+
+not bonded for now: 2
+  to 203.0.113.9: 9 minutes, 59 seconds
+  from 192.0.2.10: 2 hours"""
 
 HAG_STATUS = {
     "role": "hag",
@@ -100,6 +109,7 @@ HAG_STATUS = {
     "flows": 0,
     "max_flows": 6581,
     "counters": {"reset": 1},
+    "avoided": [],
 }
 
 HAG_TEXT = """\
@@ -136,6 +146,7 @@ def flow(client: str, server: str, age: float, **more: Any) -> dict[str, Any]:
         "down_kept": 0,
         "subflows": 0,
         "bonded": False,
+        "why": None,
         **more,
     }
 
@@ -154,14 +165,14 @@ CPE_TABLE = """\
 
 HAG_FLOWS = [
     flow("192.0.2.10", "203.0.113.10", 3, state="half-up", bonded=True, subflows=2),
-    flow("192.0.2.10", "203.0.113.10", 2),
+    flow("192.0.2.10", "203.0.113.10", 2, why="it goes on without"),
     flow("192.0.2.10", "203.0.113.10", 1, state="released"),
 ]
 
 HAG_TABLE = """\
-CLIENT            SERVER            STATE     SUBFLOWS     UP      DOWN  AGE
+CLIENT            SERVER            STATE     SUBFLOWS     UP      DOWN  AGE        WHY
 192.0.2.10:45850  203.0.113.10:443  half-up   2          84 B  1.91 MiB  3 seconds
-192.0.2.10:45850  203.0.113.10:443  open      plain TCP  84 B  1.91 MiB  2 seconds
+192.0.2.10:45850  203.0.113.10:443  open      plain TCP  84 B  1.91 MiB  2 seconds  it goes on without
 192.0.2.10:45850  203.0.113.10:443  released  -          84 B  1.91 MiB  1 second"""
 
 

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where SYNs with MP_CAPABLE vanish: what was learnt of it, and until when it holds. Pure: answers in, advice out.
+
+Some boxes on the way drop what has an option that they do not know. The kernel leaves MP_CAPABLE out of a later copy of
+its SYN (net.mptcp.syn_retrans_before_tcp_fallback, some three seconds), so the connection comes about, late. Who has
+waited once need not wait again: connections to that destination pass unbonded for a while. When the while is over one
+connection tries, and the others go on passing until it is known what became of that: an answer to a SYN with the option
+clears the mark, another loss doubles its time.
+
+One destination says nothing of the others. Several in a row, and none in between that was answered, are a sign that
+the way to all of them is at fault, which is the access or the HAG. But a host of the LAN can have such destinations of
+its own making. So that mark is for the host alone whose connections were lost: what one does never ends bonding for
+another. Any answer to a SYN with the option, whoever asked, shows that the way is open and clears it for all; the
+address families have ways of their own. Only connections that their client has completed count, so that a forged
+source address teaches nothing.
+
+Both tables are bounded. No host fills the first: one that has its share of it forgets its own oldest mark.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from common.mptcp import Answer
+
+FIRST: Final = 600.0  # seconds that a mark lasts
+LONGEST: Final = 7200.0
+TRIAL: Final = 10.0  # seconds until another connection may try: more than the kernel's own fallback takes
+APART: Final = 1.0  # seconds, at least, between the kernel's copies of a SYN (RFC 6298)
+IN_A_ROW: Final = 3  # destinations
+DESTINATIONS: Final = 1024
+SHARE: Final = DESTINATIONS // 4  # of one host
+HOSTS: Final = 256  # of each address family
+
+DESTINATION: Final = "SYNs with MP_CAPABLE get lost on the way to this destination"
+EVERYWHERE: Final = "SYNs with MP_CAPABLE get lost on the way to every destination"
+LOST: Final = "SYNs with MP_CAPABLE got no answer, one without did"
+LATE: Final = "the answer took so long that the kernel had given Multipath TCP up"
+REFUSED: Final = "the other end or the path takes no Multipath TCP"
+
+
+@dataclass(slots=True)
+class _Mark:
+    """``since`` when it was last set, ``until`` when it is avoided, ``lasts`` in seconds; ``host`` has found out."""
+
+    host: str
+    since: float
+    until: float
+    lasts: float = FIRST
+
+
+@dataclass(slots=True)
+class _Host:
+    lost: set[str] = field(default_factory=set)  # destinations, none answered in between
+    mark: _Mark | None = None
+
+
+class Blackholes:
+    """What one worker has learnt. Addresses are text, times seconds of one clock."""
+
+    def __init__(self, syns: int) -> None:
+        """``syns`` is how many times the kernel sends a SYN with the option before it leaves it out."""
+        self._syns = syns
+        self._destinations: dict[str, _Mark] = {}
+        self._taught: Counter[str] = Counter()  # marks by host
+        self._hosts: dict[bool, dict[str, _Host]] = {False: {}, True: {}}  # by whether IPv6
+
+    def avoid(self, host: str, destination: str, now: float) -> str | None:
+        """Why a new connection had better pass unbonded. None: it is to try, and others wait for what it finds out."""
+        known = self._hosts[":" in host].get(host)
+        place, way = self._destinations.get(destination), known.mark if known else None
+        for mark, why in ((place, DESTINATION), (way, EVERYWHERE)):
+            if mark is not None and now < mark.until:
+                return why
+        for mark in (place, way):
+            if mark is not None:
+                mark.until = now + TRIAL
+        return None
+
+    def learn(self, host: str, destination: str, answer: Answer | None, began: float, now: float) -> str | None:
+        """A connection is open, as Multipath TCP (None) or after this answer; says why it is not bonded.
+
+        As the kernel does (mptcp_active_detect_blackhole(), net/mptcp/ctrl.c), only an answer to the first SYN without
+        the option is taken as a proof: one to a later SYN shows that there are other reasons for silence. And one to an
+        earlier SYN comes from a slow server; the HAG held the SYN, option and all, as long as that took.
+        """
+        if answer is not None and answer.copies >= self._syns and answer.after < APART:
+            if answer.copies == self._syns:
+                self._lost(host, destination, began, now)
+            return LOST
+        self._answered(host, destination)
+        if answer is None:
+            return None
+        return REFUSED if answer.copies < self._syns else LATE
+
+    def describe(self, now: float) -> list[dict[str, Any]]:
+        """What is avoided now, for people and programs: 'destination', or 'host' for all of its, and 'seconds' left."""
+        marks = [("destination", destination, mark) for destination, mark in self._destinations.items()]
+        marks += [("host", mark.host, mark) for mark in self._ways()]
+        return [
+            {what: address, "seconds": round(mark.until - now)} for what, address, mark in marks if now < mark.until
+        ]
+
+    def _ways(self) -> Iterator[_Mark]:
+        for hosts in self._hosts.values():
+            for host in hosts.values():
+                if host.mark is not None:
+                    yield host.mark
+
+    def _answered(self, host: str, destination: str) -> None:
+        if self._destinations:
+            self._forget(destination)
+        self._hosts[":" in host].clear()
+
+    def _lost(self, host: str, destination: str, began: float, now: float) -> None:
+        mark = self._destinations.get(destination)
+        if mark is None:
+            self._make_room(host)
+            self._destinations[destination] = _Mark(host, now, now + FIRST)
+            self._taught[host] += 1
+        else:
+            _renew(mark, began, now)
+        self._lost_way(host, destination, began, now)
+
+    def _lost_way(self, host: str, destination: str, began: float, now: float) -> None:
+        hosts = self._hosts[":" in host]
+        known = hosts.get(host)
+        if known is None:
+            if len(hosts) >= HOSTS:
+                del hosts[next(iter(hosts))]
+            known = hosts[host] = _Host()
+        if known.mark is not None:
+            _renew(known.mark, began, now)
+            return
+        known.lost.add(destination)
+        if len(known.lost) >= IN_A_ROW:
+            known.mark = _Mark(host, now, now + FIRST)
+
+    def _make_room(self, host: str) -> None:
+        """The first of a dictionary is its oldest."""
+        if self._taught[host] >= SHARE:
+            self._forget(next(it for it, mark in self._destinations.items() if mark.host == host))
+        elif len(self._destinations) >= DESTINATIONS:
+            self._forget(next(iter(self._destinations)))
+
+    def _forget(self, destination: str) -> None:
+        mark = self._destinations.pop(destination, None)
+        if mark is not None:
+            self._taught[mark.host] -= 1
+            if not self._taught[mark.host]:
+                del self._taught[mark.host]
+
+
+def _renew(mark: _Mark, began: float, now: float) -> None:
+    """Lost again. What began before the mark was set is the same finding once more."""
+    if began >= mark.since:
+        mark.lasts = min(2 * mark.lasts, LONGEST)
+        mark.since, mark.until = now, now + mark.lasts
