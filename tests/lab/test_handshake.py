@@ -45,7 +45,9 @@ def test_server_that_answers_the_fourth_syn(family: int) -> None:
                 with connection:
                     answers(connection)
         assert times["lan"] == pytest.approx(times["guest"], abs=500)  # a SYN more or less would be 1000
-        assert pair.hag.status()["counters"] == {"opened: plain TCP": 1}
+        assert pair.bonded(pair.hag) == 0
+        assert pair.hag.status()["counters"]["opened: plain TCP"] == 1
+        assert pair.cpe.status()["avoided"] == [], "the HAG had the option"
 
 
 @FAMILIES

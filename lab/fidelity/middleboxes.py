@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows on ways that know nothing of Multipath TCP, or of us: what comes of it is plain TCP that works."""
+
+import contextlib
+import errno
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from lab import middlebox
+from lab.bonded import Pair
+from lab.fidelity.bench import PATIENCE, Bench, Ends, Via, equal, exchange, expect, payload, receive
+from lab.fidelity.matrix import row
+from lab.middlebox import drop, strip
+from lab.node import Node
+
+SLACK = 0.050  # seconds that opening may take longer than without the pair
+SILENT_DROP = 3.5  # seconds, at most, that the first one costs: the kernel leaves the option out after three
+SIZE = 300_000  # bytes each way: with that it has grown enough for LTE
+
+REFUSED = "the other end or the path takes no Multipath TCP"
+WITHOUT = "the router that asked for Multipath TCP goes on without"
+LATE = "the answer took so long that the kernel had given Multipath TCP up"
+LOST = "SYNs with MP_CAPABLE got no answer, one without did"
+DESTINATION = "SYNs with MP_CAPABLE get lost on the way to this destination"
+EVERYWHERE = "SYNs with MP_CAPABLE get lost on the way to every destination"
+
+# The server's further addresses, and that of another host of the LAN.
+PREFIX = {4: 26, 6: 64}
+SERVERS = {4: [f"203.0.113.{n}" for n in range(11, 19)], 6: [f"2001:db8:3000::{n}" for n in range(11, 19)]}
+OTHER_HOST = {4: "192.0.2.11", 6: "2001:db8:1000:1::11"}
+
+
+class Street(Pair):
+    """A pair with several servers, and two hosts in the LAN."""
+
+    def __enter__(self) -> "Street":
+        super().__enter__()
+        for node, device, addresses in (
+            (self.lab.server, "core", SERVERS),
+            (self.lab.client, "lan", {family: [address] for family, address in OTHER_HOST.items()}),
+        ):
+            for family, of_family in addresses.items():
+                node.configure(f"address add {it}/{PREFIX[family]} dev {device}" for it in of_family)
+        return self
+
+
+@contextlib.contextmanager
+def on_the_way(node: Node, *rules: str) -> Iterator[None]:
+    """While inside, a box before this node acts by these rules."""
+    middlebox.put(node, *rules)
+    try:
+        yield
+    finally:
+        middlebox.remove(node)
+
+
+def timed(bench: Bench, via: Via = "lan") -> tuple[Ends, float]:
+    """A connection, and the seconds that opening it took."""
+    listener = bench.listen()
+    began = time.monotonic()
+    ends = bench.connect(via, listener)
+    return ends, time.monotonic() - began
+
+
+def opens_as_fast(bench: Bench) -> Ends:
+    """A connection by way of the pair, which takes no longer to open than one without it."""
+    _, plain = timed(bench, "guest")
+    ends, took = timed(bench)
+    expect(took - plain <= SLACK, f"opening takes {took * 1000:.0f} ms instead of {plain * 1000:.0f}")
+    return ends
+
+
+def plain_and_whole(bench: Bench, why: str | None = None) -> Ends:
+    """A connection that opens at once, is not bonded, for that reason on the CPE, and carries everything."""
+    ends = opens_as_fast(bench)
+    exchange(ends, SIZE)
+    flows = bench.flows(bench.cpe)
+    equal("what it is and why", [(it["bonded"], it["why"]) for it in flows], [(False, why)])
+    return ends
+
+
+def visit(bench: Bench, addresses: Sequence[str], source: str = "") -> list[float]:
+    """Opens a connection to each of these at once, from that address of the client; gives the seconds they took."""
+    listener = bench.tcp(bench.lab.server, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+    listener.bind(("", 0))
+    listener.listen()
+    with selectors.DefaultSelector() as selector:
+        began, took = time.monotonic(), dict.fromkeys(addresses, 0.0)
+        clients = {}
+        for address in addresses:
+            client = bench.client() if not source else bench.tcp(bench.lab.client)
+            if source:
+                client.bind((source, 0))
+            client.setblocking(False)
+            equal("connect()", client.connect_ex((address, listener.getsockname()[1])), errno.EINPROGRESS)
+            selector.register(client, selectors.EVENT_WRITE, address)
+            clients[address] = client
+        while selector.get_map():
+            ready = selector.select(PATIENCE)
+            expect(ready, "a connection does not come about")
+            for key, _ in ready:
+                took[key.data] = time.monotonic() - began
+                selector.unregister(key.fileobj)
+    data = payload(1000, 7)
+    for client in clients.values():
+        equal("the error", client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+        client.sendall(data)
+    for _ in clients:
+        with listener.accept()[0] as server:
+            server.settimeout(PATIENCE)
+            expect(receive(server, len(data)) == data, "bytes arrive changed")
+            server.sendall(data)
+    for client in clients.values():
+        client.settimeout(PATIENCE)
+        expect(receive(client, len(data)) == data, "bytes arrive changed")
+        client.close()
+    return list(took.values())
+
+
+def fast(bench: Bench, addresses: Sequence[str], source: str = "") -> None:
+    """Connections to these take no longer than one without the pair."""
+    (plain,) = visit(bench, addresses[:1], bench.lab.client.address("guest", bench.family))
+    slowest = max(visit(bench, addresses, source))
+    expect(slowest - plain <= SLACK, f"opening takes {slowest * 1000:.0f} ms instead of {plain * 1000:.0f}")
+
+
+@row("4a", "no HAG on the path")
+def no_gateway(bench: Bench) -> None:
+    bench.hag.stop()
+    try:
+        with bench.counts(bench.cpe, f"plain: {REFUSED}"):
+            plain_and_whole(bench, REFUSED)
+            bench.close()
+    finally:
+        bench.hag.start()
+
+
+@row("4b", "the HAG's daemon is dead")
+def gateway_dead(bench: Bench) -> None:
+    bench.hag.kill_all()
+    try:
+        plain_and_whole(bench, REFUSED)
+        bench.close()
+    finally:
+        bench.hag.start()
+    ends = bench.connect()
+    exchange(ends)
+    bench.bonded(ends)
+
+
+@row("4c", "the option is stripped from the SYN")
+def syn_stripped(bench: Bench) -> None:
+    with on_the_way(bench.lab.hag, strip("xdsl", middlebox.SYN)), bench.counts(bench.cpe, f"plain: {REFUSED}"):
+        plain_and_whole(bench, REFUSED)
+        equal("the flows of the gateway", bench.flows(bench.hag), [])
+
+
+@row("4d", "the option is stripped from the SYN+ACK")
+def syn_ack_stripped(bench: Bench) -> None:
+    with (
+        on_the_way(bench.lab.cpe, strip("xdsl", middlebox.SYN_ACK)),
+        bench.counts(bench.cpe, f"plain: {REFUSED}"),
+        bench.counts(bench.hag, f"plain: {WITHOUT}"),
+    ):
+        plain_and_whole(bench, REFUSED)
+
+
+@row("4h", "SYNs with the option are dropped, to one destination", setup=Street)
+def lost_to_one(bench: Bench) -> None:
+    bad, *good = SERVERS[bench.family][:3]
+    with on_the_way(bench.lab.hag, drop("xdsl", [bad])):
+        with bench.counts(bench.cpe, f"plain: {LOST}"):
+            (took,) = visit(bench, [bad])
+        expect(took <= SILENT_DROP, f"the first connection takes {took:.1f} s")
+        with bench.counts(bench.cpe, f"passed: {DESTINATION}"):
+            fast(bench, [bad])
+        with bench.counts(bench.cpe, "opened: bonded", 2), bench.counts(bench.hag, "opened: bonded", 2):
+            fast(bench, good)
+    remembered = {it.get("destination") for it in bench.cpe.status()["avoided"]}
+    expect(bad in remembered and not remembered & {*good}, f"what is remembered is {remembered}")
+
+
+@row("4i", "SYNs with the option are dropped, to all destinations", setup=Street)
+def lost_to_all(bench: Bench) -> None:
+    bad, good = SERVERS[bench.family][3:6], SERVERS[bench.family][6]
+    with on_the_way(bench.lab.hag, drop("xdsl")):
+        slowest = max(visit(bench, bad))
+        expect(slowest <= SILENT_DROP, f"the first connections take {slowest:.1f} s")
+        with bench.counts(bench.cpe, f"passed: {EVERYWHERE}"):
+            fast(bench, [good])
+    host = bench.lab.client.address("lan", bench.family)
+    expect(host in [it.get("host") for it in bench.cpe.status()["avoided"]], "that is not remembered")
+    # Had the host made up the destinations: others do not notice, and what they find out helps it too.
+    for source in (OTHER_HOST[bench.family], host):
+        with bench.counts(bench.cpe, "opened: bonded"):
+            fast(bench, [good], source)
+
+
+@row("4j", "a slow server is not taken for one that does not get the option", setup=Street)
+def slow_server(bench: Bench) -> None:
+    slow, server = SERVERS[bench.family][7], bench.lab.server
+    middlebox.put(server, f"iifname core {middlebox.SYN} drop")
+    mend = threading.Timer(2.5, middlebox.remove, [server])
+    mend.start()
+    bench.undo(mend.join)
+    with bench.counts(bench.cpe, f"plain: {LATE}"):
+        visit(bench, [slow])
+    with bench.counts(bench.cpe, "opened: bonded"):
+        fast(bench, [slow])
