@@ -37,13 +37,18 @@ class Pair:
         lte: Profile = LTE,
         only: str | None = None,
         cpe_options: Options = NONE,
+        cpe_rules: str = "",
         hag_options: Options = NONE,
         starter: Sequence[str] = (),
     ) -> None:
-        """`only` names the one access that the CPE has: its primary link then; `starter` is the daemons' (`Daemon`)."""
+        """`only` names the one access that the CPE has: its primary link then; `starter` is the daemons' (`Daemon`).
+
+        `cpe_rules` is UCI text for the end of the CPE's configuration.
+        """
         self.lab = Lab(accesses, xdsl=xdsl, lte=lte)
         self._only = only
         self._cpe_options = cpe_options
+        self._cpe_rules = cpe_rules
         self._hag_options = hag_options
         self._starter = starter
         self._exit = contextlib.ExitStack()
@@ -53,7 +58,7 @@ class Pair:
             lab = undo.enter_context(self.lab)
             links = self.links
             lab.route_subscribers(links[0])
-            self.cpe: Daemon = cpe_daemon(lab, self._cpe_options, links=links)
+            self.cpe: Daemon = cpe_daemon(lab, self._cpe_options, links=links, more=self._cpe_rules)
             self.hag: Daemon = hag_daemon(lab, {**subscribed(links[0]), **self._hag_options})
             self.hag.starter = self.cpe.starter = self._starter
             self.hag.start()

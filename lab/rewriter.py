@@ -23,6 +23,7 @@ class Rewriter:
         self._node = node
         self._edit = edit
         self._exit = contextlib.ExitStack()
+        self.sent: list[bytes] = []
         self.failure: Exception | None = None  # of `edit`: that SYN has left as it was
 
     def __enter__(self) -> Self:
@@ -56,7 +57,8 @@ class Rewriter:
 
     def _edited(self, syn: bytes) -> bytes:
         try:
-            return self._edit(syn)
+            syn = self._edit(syn)
         except Exception as failure:
             self.failure = failure
-            return syn
+        self.sent.append(syn)
+        return syn
