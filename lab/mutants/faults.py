@@ -4,6 +4,7 @@
 from lab.mutants.mutation import Mutation
 
 CONNECTION, FLOW, GATE, RELAY = (f"common/{name}.py" for name in ("connection", "flow", "gate", "relay"))
+ADMIT, HAG_TABLE = "hag/admit.py", "nftables/hybrid-hag.nft"
 TRANSPARENT = "common/transparent.py"
 
 FAULTS = (
@@ -111,5 +112,48 @@ FAULTS = (
         old="        if len(self.connections) >= limits.flows:\n",
         new="        if False:\n",
         rows=("12a",),
+    ),
+    Mutation(
+        name="clients' own Multipath TCP ended by the HAG",
+        file=ADMIT,
+        old="        if not (capable.no_join_here or self._ends_native):\n",
+        new="        if not (capable.flags or self._ends_native):\n",
+        rows=("5c", "5f"),
+    ),
+    Mutation(
+        name="clients' own Multipath TCP stripped",
+        file=GATE,
+        old="strip=self._role.strips and not decision.untouched",
+        new="strip=self._role.strips",
+        rows=("5c", "5j"),
+    ),
+    Mutation(
+        name="Multipath TCP from end to end taken for a lost subflow",
+        file=HAG_TABLE,
+        old="		update @spared4 { ip daddr . tcp dport . ip saddr . tcp sport }\n",
+        new="",
+        rows=("5g",),
+    ),
+    Mutation(
+        name="addresses known in one spelling",
+        file=ADMIT,
+        old="        if syn.destination in self._special or _is_isatap(syn.destination):\n",
+        new="        if syn.destination in self._special and False:\n",
+        rows=("6e", "6f"),
+        family=6,
+    ),
+    Mutation(
+        name="forged sources believed",
+        file=HAG_TABLE,
+        old="		fib saddr . iif oif missing counter name forged accept\n",
+        new="",
+        rows=("6f",),
+    ),
+    Mutation(
+        name="the kernel lets server legs go anywhere",
+        file=HAG_TABLE,
+        old="		counter name stopped drop ",
+        new="		counter name stopped accept ",
+        rows=("6h", "6i"),
     ),
 )
