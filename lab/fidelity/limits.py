@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.access import Kind
 from lab.bonded import Pair
 from lab.daemons import Daemon
-from lab.fidelity.bench import PATIENCE, Bench, Ends, equal, exchange, expect, payload, receive, receive_all
+from lab.fidelity.bench import PATIENCE, Bench, Ends, equal, exchange, expect, receive_all
 from lab.fidelity.matrix import row
 from lab.flood import Flood, Sources, Target
 from lab.node import Node
@@ -24,8 +24,8 @@ from lab.servers import WebServer
 MPTCP = 262  # IPPROTO_MPTCP
 RECOVERY = 1.0  # seconds after the end of a shortage until connections are bonded again
 IDLE = 0.05  # of a processor, at most, while a box is short of something
-FLOWS, OF_ONE, OF_ALL = 12, 6, 9  # what `few` allows: CPE; on the HAG one subscriber, all of them
-FILES = 300  # open files of a process in `scarce`
+OF_ONE, OF_ALL = 6, 9  # connections that the HAG allows in `scarce`: of one subscriber, of all of them
+FILES = 300  # open files of a process there
 PAGE = 1000  # bytes of what is visited
 QUEUE = 4096  # SYNs that can wait for a worker
 PACE = 0.05  # seconds between visits in a flood
@@ -38,13 +38,8 @@ SECOND_ADDRESS = {4: "192.0.2.11/26", 6: "2001:db8:1000:1::11/64"}
 OTHER_SUBSCRIBER = {4: "198.51.100.5/26", 6: "2001:db8:1000:100::1/56"}
 
 
-def few() -> Pair:
-    gateway = {"workers": 1, "max_flows": OF_ALL, "max_flows_per_subscriber": OF_ONE}
-    return Pair(Kind.DIRECT, cpe_options={"workers": 1, "max_flows": FLOWS}, hag_options=gateway)
-
-
 def scarce() -> Pair:
-    gateway = {"workers": 1, "max_flows_per_subscriber": FILES}
+    gateway = {"workers": 1, "max_flows": OF_ALL, "max_flows_per_subscriber": OF_ONE}
     return Pair(Kind.DIRECT, cpe_options={"workers": 1}, hag_options=gateway, starter=["prlimit", f"--nofile={FILES}"])
 
 
@@ -52,20 +47,22 @@ def direct() -> Pair:
     return Pair(Kind.DIRECT)
 
 
-@row("12a", "flow table full", setup=few)
+@row("12a", "flow table full: as many connections as descriptors suffice for, and more", setup=scarce)
 def table_is_full(bench: Bench) -> None:
-    more = 4
     listener = bench.listen()
+    allowed, more = bench.cpe.status()["max_flows"], 6
+    before = shortages(bench.cpe)
     with bench.counts(bench.cpe, "passed: table full", more):
-        ends = [bench.connect(listener=listener) for _ in range(FLOWS + more)]
-    equal("the number of bonded connections", len(bench.flows(bench.cpe)), FLOWS)
+        ends = [bench.connect(listener=listener) for _ in range(allowed + more)]
+    equal("the number of bonded connections", len(bench.flows(bench.cpe)), allowed)
     for each in ends:
-        exchange(each)
+        exchange(each, 300_000)  # enough for pipes, of which there is none for each
+    equal("what it has lacked", shortages(bench.cpe), before)
     close(ends[0])
     recovers(bench, listener, bench.cpe)
 
 
-@row("12b", "one subscriber has as many connections as he may", setup=few)
+@row("12b", "one subscriber has as many connections as he may", setup=scarce)
 def subscriber_has_enough(bench: Bench) -> None:
     listener = bench.listen()
     second = SECOND_ADDRESS[bench.family]
@@ -86,29 +83,7 @@ def subscriber_has_enough(bench: Bench) -> None:
     recovers(bench, listener, bench.hag)
 
 
-@row("12c", "as many connections as descriptors allow, and more", setup=scarce)
-def descriptors_suffice(bench: Bench) -> None:
-    listener = bench.listen()
-    allowed = bench.cpe.status()["max_flows"]
-    more = 10
-    before = {daemon.role: shortages(daemon) for daemon in (bench.cpe, bench.hag)}
-    with bench.counts(bench.cpe, "passed: table full", more):
-        ends = [bench.connect(listener=listener) for _ in range(allowed + more)]
-    for daemon in (bench.cpe, bench.hag):
-        equal(f"the number of {daemon.name}'s connections", len(bench.flows(daemon)), allowed)
-    data = payload(300_000, 3)  # enough for pipes, of which there is none for each
-    for each in ends:
-        each.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(data))
-        each.server.sendall(data)
-    for each in ends:
-        expect(receive(each.client, len(data)) == data, "bytes arrive changed")
-    for daemon in (bench.cpe, bench.hag):
-        equal(f"what {daemon.name} has run out of", shortages(daemon), before[daemon.role])
-    close(ends[0])
-    recovers(bench, listener, bench.cpe)
-
-
-@row("12d", "the limit of open files falls below what is open", setup=scarce)
+@row("12c", "the limit of open files falls below what is open", setup=scarce)
 def descriptors_run_out(bench: Bench) -> None:
     listener = bench.listen()
     ends = [bench.connect(listener=listener)]
@@ -135,25 +110,25 @@ def descriptors_run_out(bench: Bench) -> None:
     recovers(bench, listener, bench.hag)
 
 
-@row("12e", "1 s of SYNs from made-up hosts of the LAN", setup=direct)
+@row("12d", "1 s of SYNs from made-up hosts of the LAN", setup=direct)
 def flood_from_the_lan(bench: Bench) -> None:
     flood_at_the_router(bench, 1.0)
     start_afresh(bench)
 
 
-@row("12f", "10 s of SYNs from made-up hosts of the LAN, and nothing stays behind", setup=direct, slow=True)
+@row("12e", "10 s of SYNs from made-up hosts of the LAN, and nothing stays behind", setup=direct, slow=True)
 def long_flood_from_the_lan(bench: Bench) -> None:
     flood_at_the_router(bench, 10.0)
     forgets(bench, bench.cpe)
 
 
-@row("12g", "1 s of SYNs with MP_CAPABLE from made-up subscribers", setup=direct)
+@row("12f", "1 s of SYNs with MP_CAPABLE from made-up subscribers", setup=direct)
 def flood_from_the_access(bench: Bench) -> None:
     flood_at_the_gateway(bench, 1.0)
     start_afresh(bench)
 
 
-@row("12h", "10 s of SYNs with MP_CAPABLE from made-up subscribers, and nothing stays behind", setup=direct, slow=True)
+@row("12g", "10 s of SYNs with MP_CAPABLE from made-up subscribers, and nothing stays behind", setup=direct, slow=True)
 def long_flood_from_the_access(bench: Bench) -> None:
     flood_at_the_gateway(bench, 10.0)
     forgets(bench, bench.hag)
