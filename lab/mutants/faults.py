@@ -16,6 +16,22 @@ FAULTS = (
         rows=("1a",),
     ),
     Mutation(
+        name="the router's address instead of the client's",
+        file="cpe/daemon.py",
+        old="            return syn.source, syn.sport\n",
+        new="            return addresses[syn.family], 0\n",
+        rows=("1x",),
+        family=6,
+    ),
+    Mutation(
+        name="another port than the client's",
+        file="hag/daemon.py",
+        old="        return syn.source, syn.sport\n",
+        new="        return syn.source, 0\n",
+        rows=("1x",),
+        family=6,
+    ),
+    Mutation(
         name="a refusal becomes another one",
         file=FLOW,
         old="errno.ECONNREFUSED: Refusal.RESET,",
