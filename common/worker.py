@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A worker process: one queue, its listeners, and the connections that begin there. Nothing is shared with others.
+"""A worker process: its gates, each with a queue and listeners, and the connections that begin there.
+
+Nothing is shared with other workers.
 
 Control may die and take nothing with it: a worker that loses its channel takes no more connections, so that those
 begin unbonded or at a new daemon's workers, and stays for the ones it has.
@@ -11,12 +13,14 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from common import privilege
 from common.channel import Channel, Message
+from common.connection import Connection
 from common.flow import Event, State
 from common.gate import Gate, Limits, Role
 from common.log import log
@@ -28,34 +32,66 @@ _LAST_FLOWS: Final = 1.0  # seconds between looks whether the last connection of
 
 
 @dataclass(frozen=True, slots=True)
-class Equipment:
-    """What control opens for a worker: so what is missing or taken is found out before anything is changed."""
+class Duty:
+    """One gate that every worker has. The worker's number is added to ``queue`` and ``port``."""
 
+    role: Role
+    queue: int
+    port: int
+    release: Callable[[int], int]  # the mark of released SYNs, by the worker's number
+    share: float = 1.0  # of the connections that a worker may have
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What a gate works with."""
+
+    duty: Duty
     queue: Queue
     listeners: Sequence[socket.socket]
-    channel: socket.socket
+    release_mark: int
+    limits: Limits
 
     def close(self) -> None:
         self.queue.close()
-        for sock in (*self.listeners, self.channel):
-            sock.close()
+        for listener in self.listeners:
+            listener.close()
 
     def descriptors(self) -> set[int]:
-        return {
-            self.queue.fileno(),
-            self.channel.fileno(),
-            *(listener.fileno() for listener in self.listeners),
-        }
+        return {self.queue.fileno(), *(listener.fileno() for listener in self.listeners)}
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What control opens for a worker: so what is missing or taken is found out before anything is changed."""
+
+    entrances: Sequence[Entrance]
+    channel: socket.socket
+
+    def close(self) -> None:
+        for entrance in self.entrances:
+            entrance.close()
+        self.channel.close()
+
+    def descriptors(self) -> set[int]:
+        return {self.channel.fileno()}.union(*(entrance.descriptors() for entrance in self.entrances))
 
 
 class Worker:
-    """Joins gate and channel."""
+    """Joins gates and channel."""
 
-    def __init__(self, loop: Loop, role: Role, equipment: Equipment, release_mark: int, limits: Limits) -> None:
+    def __init__(self, loop: Loop, equipment: Equipment) -> None:
         self._loop = loop
         self._channel = Channel(loop, equipment.channel, self._on_message, self._on_orphaned)
-        self._gate = Gate(loop, role, equipment.queue, equipment.listeners, release_mark, limits, self._report_growth)
+        self._gates = [
+            Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth)
+            for it in equipment.entrances
+        ]
         self._grown: list[int] = []
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [connection for gate in self._gates for connection in gate.connections.values()]
 
     def _report_growth(self, token: int) -> None:
         if not self._grown:
@@ -73,35 +109,43 @@ class Worker:
             case {"ask": "status", "id": number}:
                 self._channel.send({"answer": number, "pid": os.getpid(), **self._status()})
             case {"ask": "flows", "id": number}:
-                self._channel.send({"answer": number, "flows": self._gate.describe()})
+                flows = [flow for gate in self._gates for flow in gate.describe()]
+                self._channel.send({"answer": number, "flows": flows})
             case {"stop": _}:
                 self._stop()
 
     def _status(self) -> Message:
-        gate = self._gate
-        return {"flows": len(gate.connections), "counters": dict(gate.counters), "avoided": gate.avoided()}
+        counters: Counter[str] = Counter()
+        for gate in self._gates:
+            counters.update(gate.counters)
+        avoided = [it for gate in self._gates for it in gate.avoided()]
+        return {"flows": len(self._connections), "counters": dict(counters), "avoided": avoided}
 
     def _stop(self) -> None:
-        self._gate.close()
-        for connection in list(self._gate.connections.values()):
+        self._close_gates()
+        for connection in self._connections:
             if connection.state is not State.HELD:
                 connection.handle(Event.EXPIRED if connection.state is State.RELEASED else Event.BROKEN)
         self._loop.stop()
 
+    def _close_gates(self) -> None:
+        for gate in self._gates:
+            gate.close()
+
     def _on_orphaned(self) -> None:
-        log.warning("control is gone: %d connections go on, no more are taken", len(self._gate.connections))
+        log.warning("control is gone: %d connections go on, no more are taken", len(self._connections))
         self._loop.on_signal(signal.SIGTERM, self._stop)
-        self._gate.close()
+        self._close_gates()
         self._leave_when_idle()
 
     def _leave_when_idle(self) -> None:
-        if not self._gate.connections:
+        if not self._connections:
             self._loop.stop()
             return
         self._loop.call_later(_LAST_FLOWS, self._leave_when_idle)
 
 
-def run(role: Role, equipment: Equipment, release_mark: int, limits: Limits) -> None:
+def run(equipment: Equipment) -> None:
     """The whole life of a worker, in a process that was forked for it. Does not return."""
     status = 1
     try:
@@ -113,7 +157,7 @@ def run(role: Role, equipment: Equipment, release_mark: int, limits: Limits) -> 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # What has been imported stays: the collector need not look at it again.
         gc.freeze()
-        Worker(loop, role, equipment, release_mark, limits)
+        Worker(loop, equipment)
         loop.run()
         status = 0
     except BaseException:

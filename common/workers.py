@@ -11,21 +11,21 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from common import marks, transparent, worker
+from common import transparent, worker
 from common.channel import Channel, Message
 from common.control import Reply
-from common.gate import Limits, Role
+from common.gate import Limits
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
 from common.orphans import Orphans
 from common.system import SystemLacks, families
-from common.worker import Equipment
+from common.worker import Duty, Entrance, Equipment
 
 _ANSWER_WITHIN: Final = 3.0  # seconds
 _SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
@@ -59,7 +59,7 @@ class _Question:
 
 
 class Workers:
-    """``count`` workers with consecutive queues and ports, which divide what is allowed among them.
+    """``count`` workers with the same duties, which divide what is allowed among them.
 
     ``max_flows`` None is as many connections as there are descriptors for, ``max_flows_of_one`` None a share of them.
     """
@@ -67,10 +67,8 @@ class Workers:
     def __init__(
         self,
         loop: Loop,
-        role: Role,
+        duties: Sequence[Duty],
         count: int,
-        queue: int,
-        port: int,
         max_flows: int | None,
         max_flows_of_one: int | None,
         on_grown: Callable[[list[int]], None],
@@ -78,11 +76,8 @@ class Workers:
         orphans: Orphans,
     ) -> None:
         self._loop = loop
-        self._role = role
         self._count = count
-        self._queue = queue
-        self._port = port
-        self._limits = _limits(count, max_flows, max_flows_of_one)
+        self._duties = [(duty, _limits(duty.share, count, max_flows, max_flows_of_one)) for duty in duties]
         self._on_grown = on_grown
         self._on_hopeless = on_hopeless
         self._orphans = orphans
@@ -110,7 +105,7 @@ class Workers:
                     **head,
                     "workers": [{"worker": a["worker"], "pid": a["pid"], "flows": a["flows"]} for a in answers],
                     "flows": sum(answer["flows"] for answer in answers),
-                    "max_flows": self._limits.flows * self._count,
+                    "max_flows": sum(limits.flows for _, limits in self._duties) * self._count,
                     "counters": dict(sorted(counters.items())),
                     "avoided": [it for answer in answers for it in answer["avoided"]],
                 }
@@ -151,20 +146,30 @@ class Workers:
     def _seat(self, number: int, short_lives: int = 0) -> None:
         ours, theirs = socket.socketpair()
         try:
-            equipment = _equip(self._queue + number, self._port + number, self._role.client_protocol, theirs)
+            equipment = Equipment(self._entrances(number), theirs)
         except SystemLacks:
             ours.close()
             theirs.close()
             raise
         pid = os.fork()
         if pid == 0:
-            worker.run(self._role, equipment, marks.release(number), self._limits)
+            worker.run(equipment)
         equipment.close()
         channel = Channel(
             self._loop, ours, lambda message: self._on_message(number, message), lambda: self._on_end(number)
         )
         self._seats[number] = _Seat(number, pid, channel, self._loop.now(), short_lives)
         self._orphans.remember(seat.pid for seat in self._seats.values())
+
+    def _entrances(self, number: int) -> list[Entrance]:
+        with contextlib.ExitStack() as undo:
+            entrances = []
+            for duty, limits in self._duties:
+                entrance = _enter(duty, number, limits)
+                undo.callback(entrance.close)
+                entrances.append(entrance)
+            undo.pop_all()
+        return entrances
 
     def _watch(self) -> None:
         """A worker that hangs keeps every new connection of its queue waiting: only once it is dead do they pass."""
@@ -215,12 +220,13 @@ class Workers:
             self._on_hopeless()
 
 
-def _equip(queue: int, port: int, protocol: int, channel: socket.socket) -> Equipment:
+def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
+    queue, port = duty.queue + number, duty.port + number
     with contextlib.ExitStack() as undo:
         listeners = []
         for family in families():
             try:
-                listener = transparent.listener(family, port, protocol)
+                listener = transparent.listener(family, port, duty.role.client_protocol)
             except OSError as error:
                 raise SystemLacks(_why_no_listener(error, port)) from None
             undo.callback(listener.close)
@@ -230,7 +236,7 @@ def _equip(queue: int, port: int, protocol: int, channel: socket.socket) -> Equi
         except OSError as error:
             raise SystemLacks(_why_no_queue(error, queue)) from None
         undo.pop_all()
-        return Equipment(waiting, listeners, channel)
+        return Entrance(duty, waiting, listeners, duty.release(number), limits)
 
 
 def _why_no_listener(error: OSError, port: int) -> str:
@@ -245,12 +251,12 @@ def _why_no_queue(error: OSError, queue: int) -> str:
     return f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}"
 
 
-def _limits(workers: int, max_flows: int | None, max_flows_of_one: int | None) -> Limits:
-    """One worker's part of what was asked for, or what there are descriptors for; the rest of these are for pipes."""
+def _limits(share: float, workers: int, max_flows: int | None, max_flows_of_one: int | None) -> Limits:
+    """One gate's part of what was asked for, or what there are descriptors for; the rest of these are for pipes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    descriptors = hard - _FD_RESERVE
-    wanted = descriptors if max_flows is None else _part(max_flows, workers)
+    descriptors = int((hard - _FD_RESERVE) * share)
+    wanted = descriptors if max_flows is None else _part(int(max_flows * share), workers)
     flows = max(1, min(wanted, descriptors // _FD_PER_FLOW))
     if max_flows is not None and flows < wanted:
         log.warning("%d connections a worker instead of %d: the limit of open files is %d", flows, wanted, hard)

@@ -31,6 +31,7 @@ from common.routing import DeviceState, Routing
 from common.settings import Settings, Sysctl
 from common.system import SystemLacks, device_name, require_device, require_mptcp
 from common.transparent import Address
+from common.worker import Duty
 from common.workers import Workers
 from cpe.blackholes import Blackholes
 from cpe.intercept import Interception
@@ -77,10 +78,8 @@ def run(config: CpeConfig, run_dir: Path) -> None:
         undo.callback(paths.close)
         workers = Workers(
             loop,
-            _role(config, devices),
+            [Duty(_role(config, devices), config.queue, config.listen_port, marks.release)],
             config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
-            config.queue,
-            config.listen_port,
             config.max_flows,
             1 << 62,  # no limit for each host
             paths.grown,

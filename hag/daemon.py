@@ -30,6 +30,7 @@ from common.routing import Routing
 from common.settings import Settings, Sysctl
 from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
+from common.worker import Duty
 from common.workers import Workers
 from hag.admit import Admission, closed
 from hag.announcement import Announcement
@@ -81,10 +82,8 @@ def run(config: HagConfig, run_dir: Path) -> None:
 
         workers = Workers(
             loop,
-            _role(config),
+            [Duty(_role(config), config.queue, config.listen_port, marks.release)],
             config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
-            config.queue,
-            config.listen_port,
             config.max_flows,
             config.max_flows_per_subscriber,
             lambda tokens: None,  # subflows are the CPE's to order
