@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table and the queue rule in a real kernel: loaded, replaced, taken out; other people's rules stay."""
 
+import socket
 from ipaddress import ip_network
 
 import pytest
@@ -100,6 +101,25 @@ def test_a_table_that_cannot_be_loaded_leaves_the_former_one(namespace: Namespac
     with pytest.raises(SystemLacks, match=f"^nftables does not take {file}: .+"):
         nft.load(file, VARIABLES[file] | {"release": "{ 0x60000000 : nonsense }"})
     assert ruleset(namespace) == before
+
+
+def test_prefixes() -> None:
+    networks = map(ip_network, ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"])
+    assert nft.prefixes("x", networks) == {"x4": "{ 10.0.0.0/8, 192.0.2.1/32 }", "x6": "{ 2001:db8::/32 }"}
+
+
+def test_counters(namespace: Namespace) -> None:
+    assert nft.counters({"own": "mine"}) == {}  # no table yet
+    nft.load(HAG, VARIABLES[HAG])
+    assert nft.counters({"own": "mine"}) == {}  # nothing counted yet
+    namespace.run(["nft", "add chain inet hybrid_access test { type filter hook output priority 0; }"])
+    namespace.run(["nft", "add rule inet hybrid_access test meta mark 7 counter name own"])
+    namespace.run(["nft", "add rule inet hybrid_access test meta mark 7 counter name stopped"])
+    with namespace.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+        for _ in range(3):
+            sender.sendto(b"x", ("127.0.0.1", 9))
+    assert nft.counters({"own": "mine", "forged": "others"}) == {"mine": 3}
 
 
 @pytest.mark.parametrize("count", [1, 3])
