@@ -349,3 +349,20 @@ def kernel_refuses(bench: Bench) -> None:
         expect(bench.counter(bench.hag, "refused: closed destination") > before, "the kernel counts none")
         equal("flows that the daemon tries", [it["state"] for it in bench.flows(bench.hag)], ["held"])
     bench.hag.restart()  # or it would try for 40 s more
+
+
+@row("6j", "a service of the gateway itself, for whoever its firewall lets in")
+def gateway_service(bench: Bench) -> None:
+    lab = bench.lab
+    listener = bench.tcp(lab.hag)
+    listener.bind((lab.hag.address("core", bench.family), 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    lab.hag.run(["nft", f"insert rule inet lab_firewall input tcp dport {port} accept"])
+    with bench.counts(bench.cpe, "opened: plain TCP"), bench.counts(bench.hag, "passed: the gateway's own address"):
+        client = bench.client()
+        client.connect(listener.getsockname()[:2])
+        server = listener.accept()[0]
+        bench.undo(server.close)
+        exchange(Ends(client, server))
+    equal("flows of hybrid-hag", bench.flows(bench.hag), [])
