@@ -172,7 +172,7 @@ def switched_off(node: Node) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("role", "setting"),
-    [("cpe", "net.mptcp.blackhole_timeout to 0"), ("hag", "net.mptcp.pm_type to 0")],
+    [("cpe", "net.ipv4.tcp_tw_reuse to 1"), ("hag", "net.mptcp.pm_type to 0")],
 )
 def test_settings_that_cannot_be_changed(lab: Lab, fails: Fails, role: str, setting: str) -> None:
     prefix = privately("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")
