@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from common import marks, mptcp
-from common.flow import LIFETIME, Action, Event, Refusal, State, refusal, step
+from common.flow import LIFETIME, Action, Event, Refusal, State, held_for, refusal, step
 from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.relay import PipePool, Relay
@@ -29,6 +29,7 @@ class Held:
 
     id: int
     mark: int
+    seq: int  # its TCP sequence number
 
 
 class Owner(Protocol):
@@ -52,6 +53,8 @@ class Connection:
     __slots__ = (
         "_copy",
         "_error",
+        "_heard",
+        "_isn",
         "_owner",
         "_relay",
         "_server",
@@ -60,39 +63,64 @@ class Connection:
         "deadline",
         "grown",
         "key",
+        "lifetime",
         "started",
         "state",
         "token",
         "why",
     )
 
-    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, server: socket.socket, now: float) -> None:
+    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, seq: int, server: socket.socket, now: float) -> None:
         self._owner = owner
         self.key = key
         self.state = State.HELD
         self.started = now
-        self.deadline = now + LIFETIME[State.HELD]
+        self.lifetime = held_for(0.0)
+        self.deadline = now + self.lifetime
         self.token: int | None = None  # of the Multipath TCP leg; None while unknown and for plain TCP
         self.answer: mptcp.Answer | None = None  # the server leg's, if it asked for Multipath TCP and got plain TCP
         self.why: str | None = None  # it is not bonded
         self.grown = False
-        self._syn: Held | None = Held(syn.id, syn.mark)
+        self._syn: Held | None = Held(syn.id, syn.mark, seq)
         self._copy: Held | None = None
+        self._heard = now  # of the client
+        self._isn = seq
         self._server = server
         self._relay: Relay | None = None
         self._error = 0
         owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
+
+    def check(self) -> None:
+        """Whether the server, or the network before it, has said no while connect() had the socket locked.
+
+        The kernel keeps an ICMP error that comes then as a soft one, of no effect until the next one comes: in a
+        second, when the SYN is sent again (tcp_v4_err() in net/ipv4/tcp_ipv4.c).
+        """
+        self._error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if self._error:
+            self.handle(Event.CONNECT_FAILED)
 
     def handle(self, event: Event) -> None:
         self.state, actions = step(self.state, event)
         for action in actions:
             _PERFORM[action](self)
 
-    def syn_again(self, packet: QueuedPacket, now: float) -> None:
-        self._copy = Held(packet.id, packet.mark)
+    def syn_again(self, packet: QueuedPacket, seq: int, now: float) -> None:
+        self._copy = Held(packet.id, packet.mark, seq)
         if self.state is State.HELD:
-            self.deadline = now + LIFETIME[State.HELD]
+            self.lifetime = max(held_for(now - self._heard), self.deadline - now)  # the network doubles packets, too
+            self.deadline = now + self.lifetime
+            self._heard = now
         self.handle(Event.SYN_COPY)
+
+    def given_up(self, seq: int) -> bool:
+        """The client's RST: whether it was for the SYN that is held, and goes no further."""
+        if self.state not in (State.HELD, State.RELEASED) or seq != (self._isn + 1) & 0xFFFFFFFF:
+            return False
+        held = self.state is State.HELD
+        self._owner.count("given up: RST of the client")
+        self.handle(Event.GAVE_UP)
+        return held
 
     def catch_up(self) -> None:
         """Does at once what the client leg's next event would have it do."""
@@ -170,9 +198,12 @@ class Connection:
     def _decide(self, packet: Held, verdict: int, ours: int = 0) -> None:
         self._owner.queue.verdict(packet.id, verdict, marks.combine(packet.mark, ours))
 
-    def _drop_copy(self) -> None:
+    def _hold_copy(self) -> None:
+        assert self._syn is not None
         assert self._copy is not None
-        self._decide(self._copy, DROP)
+        self._decide(self._syn, DROP)
+        self._syn = self._copy
+        self._isn = self._copy.seq
 
     def _copy_to_listener(self) -> None:
         assert self._copy is not None
@@ -182,7 +213,8 @@ class Connection:
         assert self._syn is not None
         self._decide(self._syn, ACCEPT, self._owner.release_mark)
         self._syn = None
-        self.deadline = self._owner.loop.now() + LIFETIME[State.RELEASED]
+        self.lifetime = LIFETIME[State.RELEASED]
+        self.deadline = self._owner.loop.now() + self.lifetime
 
     def _refuse_syn(self) -> None:
         assert self._syn is not None
@@ -196,7 +228,6 @@ class Connection:
 
     def _drop_syn(self) -> None:
         assert self._syn is not None
-        self._owner.count("refused: no answer")
         self._decide(self._syn, DROP)
         self._syn = None
 
@@ -240,7 +271,7 @@ def _end(leg: socket.socket) -> None:
 
 
 _PERFORM: dict[Action, Callable[[Connection], None]] = {
-    Action.DROP_COPY: Connection._drop_copy,
+    Action.HOLD_COPY: Connection._hold_copy,
     Action.COPY_TO_LISTENER: Connection._copy_to_listener,
     Action.RELEASE_SYN: Connection._release_syn,
     Action.REFUSE_SYN: Connection._refuse_syn,

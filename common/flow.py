@@ -13,12 +13,15 @@ server leg is up (draft-peirens-mptcp-transparent-00, section 4: each SYN+ACK wa
     HALF_DOWN the same with the roles exchanged
     CLOSED    nothing is left
 
-Two rules explain the table:
+Three rules explain the table:
   1. What a leg says is repeated on the other leg and nothing else is: FIN becomes FIN, a failure becomes RST.
      A relay that closes a broken connection in the ordinary way tells the peer that it has everything.
-  2. A copy of the SYN is never a new connection while the first one is known. Held, it is dropped: the one in
-     the queue will be answered. Later it goes to the listener, whose TCP knows what to do with it. On to the
-     server it must not go: that one has a connection with this address and port already.
+  2. A copy of the SYN is never a new connection while the first one is known. Held, it takes the place of the
+     one in the queue: the client waits for the answer to its latest. Later it goes to the listener, whose TCP
+     knows what to do with it. On to the server it must not go: that one has a connection with this address and
+     port already.
+  3. A client that has given up says nothing of it (a closed socket sends no RST for a SYN). Its copies cease, and
+     what comes too late is answered with RST: either ends the attempt at the server.
 
 Everything here is pure: no socket, no clock. The worker performs the actions.
 """
@@ -41,6 +44,7 @@ class State(enum.Enum):
 
 class Event(enum.Enum):
     SYN_COPY = "syn-copy"  # the client sent its SYN again
+    GAVE_UP = "gave-up"  # the client's RST for its SYN, or for our answer to it
     CONNECTED = "connected"  # the server leg is established
     CONNECT_FAILED = "connect-failed"  # the server, or the network before it, said no
     ACCEPTED = "accepted"  # the client leg is established
@@ -51,7 +55,7 @@ class Event(enum.Enum):
 
 
 class Action(enum.Enum):
-    DROP_COPY = "drop-copy"  # forget the packet that brought the event
+    HOLD_COPY = "hold-copy"  # the packet that brought the event is held in place of the earlier one
     COPY_TO_LISTENER = "copy-to-listener"  # let our TCP answer it
     RELEASE_SYN = "release-syn"  # the held SYN goes to the listener
     REFUSE_SYN = "refuse-syn"  # the client gets what the server said: RST, ICMP or silence
@@ -67,13 +71,15 @@ Step = tuple[State, tuple[Action, ...]]
 
 TRANSITIONS: Final[dict[State, dict[Event, Step]]] = {
     State.HELD: {
-        Event.SYN_COPY: (State.HELD, (Action.DROP_COPY,)),
+        Event.SYN_COPY: (State.HELD, (Action.HOLD_COPY,)),
+        Event.GAVE_UP: (State.CLOSED, (Action.DROP_SYN, Action.RESET)),
         Event.CONNECTED: (State.RELEASED, (Action.RELEASE_SYN,)),
         Event.CONNECT_FAILED: (State.CLOSED, (Action.REFUSE_SYN, Action.RESET)),
         Event.EXPIRED: (State.CLOSED, (Action.DROP_SYN, Action.RESET)),
     },
     State.RELEASED: {
         Event.SYN_COPY: (State.RELEASED, (Action.COPY_TO_LISTENER,)),
+        Event.GAVE_UP: (State.CLOSED, (Action.RESET,)),
         Event.ACCEPTED: (State.OPEN, (Action.RELAY,)),
         Event.EXPIRED: (State.CLOSED, (Action.RESET,)),
     },
@@ -96,9 +102,8 @@ TRANSITIONS: Final[dict[State, dict[Event, Step]]] = {
     State.CLOSED: {},
 }
 
-# Seconds that a state may last. A held SYN outlives the gap before the client's next copy of it, however long
-# TCP's back-off has made that gap (1, 2, 4, 8, 16, 32 s by RFC 6298): the next copy finds the flow. A released
-# one outlives the listener's SYN+ACK retransmissions at 1, 3, 7 and 15 s.
+# Seconds that a state may last. A held SYN does so after its latest copy, see held_for(). A released one outlives the
+# listener's SYN+ACK retransmissions at 1, 3, 7 and 15 s.
 LIFETIME: Final[dict[State, float]] = {State.HELD: 40.0, State.RELEASED: 20.0}
 
 # The same while there are so many that others may be kept out. A client that is there sends its SYN again after 1 s and
@@ -106,6 +111,19 @@ LIFETIME: Final[dict[State, float]] = {State.HELD: 40.0, State.RELEASED: 20.0}
 # 15 s once that is half full (reqsk_timer_handler() in net/ipv4/inet_connection_sock.c): with 8 s here, as many as may
 # be half-open at a time are too few to fill it.
 LIFETIME_IN_A_CROWD: Final[dict[State, float]] = {State.HELD: 3.0, State.RELEASED: 8.0}
+
+
+_FIRST_GAP: Final = 4.0  # seconds: RFC 6298 has 1 for the first gap between two SYNs, and 3 where that has failed
+
+
+def held_for(gap: float) -> float:
+    """Seconds that a SYN is held which came ``gap`` seconds after the one before (0 for the first).
+
+    TCP's back-off at most doubles the gap (RFC 6298, section 5.5), so the client has given up if no copy has come
+    after two and a half times as long. A copy that comes even later begins anew, which costs it nothing: there is
+    no answer yet.
+    """
+    return min(2.5 * gap or _FIRST_GAP, LIFETIME[State.HELD])
 
 
 class FlowError(Exception):

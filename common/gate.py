@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 
 from common import marks, packet, transparent
 from common.connection import Connection, Key
-from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
+from common.flow import LIFETIME_IN_A_CROWD, Event, FlowError, State
 from common.log import log
 from common.loop import IN, Loop
 from common.mptcp import Answer
-from common.nfqueue import ACCEPT, Queue, QueuedPacket
+from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.packet import PacketError, Segment
 from common.relay import PipePool
 from common.reserve import Reserve
@@ -194,11 +194,14 @@ class Gate:
             return
         key = (syn.source, syn.sport, syn.destination, syn.dport)
         connection = self.connections.get(key)
+        if not syn.is_syn:
+            self._on_reset(queued, syn, connection)
+            return
         if connection is not None:
             connection.catch_up()  # its end may have come before this SYN, and wait for its turn
             connection = self.connections.get(key)
         if connection is not None:
-            connection.syn_again(queued, self.loop.now())
+            connection.syn_again(queued, syn.seq, self.loop.now())
             return
         decision = self._role.decide(syn, queued.device)
         reason = unfit(syn) or decision.passed
@@ -212,6 +215,11 @@ class Gate:
                 reason = str(busy)
         if reason is not None:
             self._pass(queued, syn, reason, strip=self._role.strips and not decision.untouched)
+
+    def _on_reset(self, queued: QueuedPacket, reset: Segment, connection: Connection | None) -> None:
+        """An RST that no open connection's leg is there for. Unless it ends here, our TCP or the server gets it."""
+        held = connection is not None and connection.given_up(reset.seq)
+        self.queue.verdict(queued.id, DROP if held else ACCEPT, marks.combine(queued.mark, 0))
 
     def _wait(self, queued: QueuedPacket, tries: int) -> bool:
         """Lets a SYN wait for its address pair; False if it has waited long enough, or too many do."""
@@ -265,7 +273,7 @@ class Gate:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise AddressPairBusy(reason) from None
             return reason
-        connection = Connection(self, key, queued, server, self.loop.now())
+        connection = Connection(self, key, queued, syn.seq, server, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection
         self._flows_of[host] += 1
@@ -273,6 +281,7 @@ class Gate:
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP, self._sweep)
+        connection.check()
         return None
 
     def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str, *, strip: bool = False) -> None:
@@ -325,8 +334,8 @@ class Gate:
     def _sweep(self) -> None:
         now = self.loop.now()
         for connection in [it for it in self._opening.values() if it.deadline - self._haste(it) <= now]:
-            if connection.state is State.RELEASED:
-                self.count("reset: the client did not finish")
+            released = connection.state is State.RELEASED
+            self.count("reset: the client did not finish" if released else "refused: no answer")
             try:
                 connection.handle(Event.EXPIRED)
             except FlowError:
@@ -340,7 +349,7 @@ class Gate:
         most = self._limits.opening
         if 4 * len(self._opening) < most and 8 * self._opening_of[self._role.host(connection.key[0])] < most:
             return 0.0
-        return LIFETIME[connection.state] - LIFETIME_IN_A_CROWD[connection.state]
+        return max(0.0, connection.lifetime - LIFETIME_IN_A_CROWD[connection.state])
 
 
 def _one_less(counter: Counter[Hashable], host: Hashable) -> None:

@@ -6,11 +6,12 @@ A line of a transcript is an event (>>), an action (<<) or the state that it lea
 
 import errno
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from common import marks
-from common.flow import LIFETIME, TRANSITIONS, Action, Event, FlowError, Refusal, State, refusal, step
+from common.flow import LIFETIME, TRANSITIONS, Action, Event, FlowError, Refusal, State, held_for, refusal, step
 
 OPEN_STATES = (State.RELEASED, State.OPEN, State.HALF_UP, State.HALF_DOWN)
 SYN_DECISIONS = (Action.RELEASE_SYN, Action.REFUSE_SYN, Action.DROP_SYN)
@@ -18,8 +19,8 @@ LAST = (Action.CLOSE, Action.RESET)
 
 # The events of each state besides the client's copies of its SYN.
 EVENTS = {
-    "held": "connected connect-failed expired",
-    "released": "accepted expired",
+    "held": "gave-up connected connect-failed expired",
+    "released": "gave-up accepted expired",
     "open": "up-ended down-ended broken",
     "half-up": "down-ended broken",
     "half-down": "up-ended broken",
@@ -90,14 +91,39 @@ def test_refused_by_the_server() -> None:
 def test_server_never_answers() -> None:
     play(
         ">> syn-copy",
-        "<< drop-copy",
+        "<< hold-copy",
         ">> syn-copy",
-        "<< drop-copy",
+        "<< hold-copy",
         ">> expired",
         "<< drop-syn",
         "<< reset",
         "== closed",
     )
+
+
+def test_client_gives_up_while_its_syn_is_held() -> None:
+    play(">> syn-copy", "<< hold-copy", ">> gave-up", "<< drop-syn", "<< reset", "== closed")
+
+
+def test_client_has_given_up_when_the_answer_comes() -> None:
+    play(">> connected", "<< release-syn", "== released", ">> gave-up", "<< reset", "== closed")
+
+
+@pytest.mark.parametrize(
+    ("copies", "seconds"),
+    [
+        ((), 4.0),
+        ((1,), 3.5),  # sent at 0 and 1 s: the next one is due at 3 s
+        ((1, 2, 3, 4), 6.5),  # Linux since 6.5: the first four gaps are the same
+        ((1, 3, 7), 17.0),
+        ((1, 3, 7, 15, 31), 71.0),
+    ],
+)
+def test_a_held_syn_is_forgotten_when_no_copy_comes_in_time(copies: tuple[float, ...], seconds: float) -> None:
+    sent = (0.0, 0.0, *copies)
+    assert sent[-1] + held_for(sent[-1] - sent[-2]) == seconds
+    for before, last in pairwise(copies):
+        assert held_for(last - before) > 2 * (last - before)  # the next copy, of a client that doubles the gap
 
 
 def test_client_goes_away_before_it_has_finished_its_handshake() -> None:
@@ -115,7 +141,7 @@ def test_a_broken_leg_breaks_the_other_whatever_has_ended_already(before: tuple[
 def test_copies_of_the_syn_while_it_is_held_and_after() -> None:
     play(
         ">> syn-copy",
-        "<< drop-copy",
+        "<< hold-copy",
         "== held",
         ">> connected",
         "<< release-syn",
@@ -157,7 +183,7 @@ def test_every_state_event_and_action_is_used() -> None:
 
 
 def test_a_copy_of_the_syn_changes_nothing_and_decides_nothing() -> None:
-    assert step(State.HELD, Event.SYN_COPY) == (State.HELD, (Action.DROP_COPY,))
+    assert step(State.HELD, Event.SYN_COPY) == (State.HELD, (Action.HOLD_COPY,))
     for state in OPEN_STATES:
         assert step(state, Event.SYN_COPY) == (state, (Action.COPY_TO_LISTENER,))
 
@@ -169,7 +195,7 @@ def test_only_copies_leave_the_state_as_it_is() -> None:
 
 def test_every_life_ends_and_says_so_last_and_once() -> None:
     ways = list(lives())
-    assert len(ways) == 8
+    assert len(ways) == 10
     for events, actions in ways:
         assert actions[-1] in LAST, events
         assert not set(actions[:-1]) & set(LAST), events
@@ -192,7 +218,9 @@ def test_a_leg_is_ended_only_because_the_other_has_ended() -> None:
         for event, (_, actions) in events.items():
             assert (Action.END_SERVER in actions) == (event is Event.UP_ENDED)
             assert (Action.END_CLIENT in actions) == (event is Event.DOWN_ENDED)
-            assert (Action.RESET in actions) == (event in (Event.BROKEN, Event.CONNECT_FAILED, Event.EXPIRED))
+            assert (Action.RESET in actions) == (
+                event in (Event.BROKEN, Event.CONNECT_FAILED, Event.EXPIRED, Event.GAVE_UP)
+            )
 
 
 def test_states_in_which_no_peer_has_to_speak_have_a_lifetime() -> None:

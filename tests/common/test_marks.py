@@ -76,4 +76,4 @@ def test_the_ruleset_gives_each_refusal_its_packet(answer: Refusal, statement: s
 def test_the_ruleset_knows_the_other_marks() -> None:
     assert f">= {marks.release(0):#x}" in DELIVER
     assert f"== {marks.GATE:#x}" in DELIVER
-    assert set(re.findall(r"meta mark & 0x00ffffff \| (\w+)", DELIVER)) == {f"{marks.DELIVER:#x}"}
+    assert set(re.findall(r"meta mark & 0x00ffffff \| (\w+)", DELIVER)) == {f"{marks.GATE:#x}", f"{marks.DELIVER:#x}"}
