@@ -4,6 +4,8 @@
 # clients and servers run.
 DEBIAN := curl git iperf3 iproute2 iptables nftables nginx openssh-client openssh-server openssl procps python3-pyftpdlib \
           python3-venv tcpdump
+# What the pair is measured against and with, for `make bench` alone.
+BENCH := apache2-utils haproxy mptcpize
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -13,7 +15,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test test-full mutants lint demo clean
+.PHONY: help setup debian test test-full mutants lint demo bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,7 +47,7 @@ debian:
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update -qq </dev/null
 	apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 $$missing </dev/null >/dev/null
-	for service in nginx:nginx openssh-server:ssh; do
+	for service in nginx:nginx openssh-server:ssh haproxy:haproxy; do
 	  case "$$missing " in
 	  *" $${service%:*} "*) update-rc.d $${service#*:} disable ;;
 	  esac
@@ -81,6 +83,10 @@ mutants: setup  ## see that the tests bite: deliberate faults in the daemons, ea
 
 demo: setup  ## see an xDSL and an LTE access bonded on this machine (as root)
 	@$(BIN)/hybrid-lab demo
+
+bench: DEBIAN += $(BENCH)
+bench: setup  ## measure the pair beside HAProxy and others, in a quarter of an hour, into docs/performance.md (as root)
+	@$(BIN)/python -m bench --json build/bench.json --write docs/performance.md
 
 clean:  ## remove whatever make and the tools left in the checkout
 	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -5,6 +5,7 @@ import hashlib
 import json
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,12 @@ class WebServer:
 class IperfServer:
     """iperf3, one test at a time; runs on `node`."""
 
-    def __init__(self, node: Node, port: int = 5201) -> None:
+    def __init__(self, node: Node, port: int = 5201, *, under: Sequence[str] = ()) -> None:
+        """`under` is a command that it and its clients are started with, such as mptcpize."""
         self.port = port
+        self._under = under
         self._address = {family: node.address("core", family) for family in (4, 6)}
-        self.process = node.start(["iperf3", "--server", "--port", str(port)])
+        self.process = node.start([*under, "iperf3", "--server", "--port", str(port)], name="iperf3")
         self.process.wait_until(lambda: listens(node, port))
 
     def measure(self, client: Node, family: int, *options: str, timeout: float = 120.0) -> dict[str, Any]:
@@ -108,8 +111,8 @@ class IperfServer:
 
         `options` are iperf3's, such as "--reverse" for a download, "--time", "5".
         """
-        command = ["iperf3", "--json", "--client", self._address[family], "--port", str(self.port), *options]
-        report: dict[str, Any] = json.loads(client.run(command, timeout=timeout).stdout)
+        command = [*self._under, "iperf3", "--json", "--client", self._address[family], "--port", str(self.port)]
+        report: dict[str, Any] = json.loads(client.run([*command, *options], timeout=timeout).stdout)
         return report
 
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is measured, in which order: round after round, and in each round every peer after the other (A B A B)."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench import opening, short, throughput
+from bench.bed import Bed
+from bench.haproxy import Haproxy, HaproxyWithoutJoins
+from bench.hybrid import Hybrid
+from bench.kernel_mptcp import KernelMptcp
+from bench.peer import Peer
+from bench.results import Results
+from lab.access import WAYS, Way
+from lab.scenario import Progress
+from lab.services import require
+
+SHORT = "short connections"
+MANY = "many short connections"
+OPENING = "opening at half load"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """`seconds` of each measurement; `many` connections in a row at the end; a measure without peers is left out."""
+
+    rounds: int
+    seconds: int
+    flows: Sequence[int] = (1, 50)
+    throughput: Sequence[type[Peer]] = ()
+    short: Sequence[type[Peer]] = ()
+    opening: Sequence[type[Peer]] = ()
+    many: int = 0
+
+
+FULL = Course(
+    rounds=5,
+    seconds=3,
+    throughput=(Hybrid, Haproxy, KernelMptcp, Peer),
+    short=(Hybrid, HaproxyWithoutJoins, Haproxy, Peer),
+    opening=(Hybrid, HaproxyWithoutJoins, Peer),
+    many=100_000,
+)
+# What fits into less than a minute: rounds are fewer and shorter, so spreads are wider.
+BRIEF = Course(
+    rounds=2,
+    seconds=1,
+    throughput=(Hybrid, Haproxy, KernelMptcp),
+    short=(Hybrid, HaproxyWithoutJoins),
+)
+
+
+def throughput_measure(flows: int, way: Way) -> str:
+    return f"{flows} {'flow' if flows == 1 else 'flows'} {way}"
+
+
+def run(course: Course, family: int, progress: Progress) -> Results:
+    """Raises LabError when something cannot be measured, SystemLacksError when a peer's program is not installed."""
+    peers = list(dict.fromkeys((*course.throughput, *course.short, *course.opening)))
+    require("ab", *(program for peer in peers for program in peer.programs))
+    results = Results()
+    with contextlib.ExitStack() as undo:
+        beds: dict[type[Peer], Bed] = {}
+        for peer in peers:
+            progress(f"starting {peer.name}")
+            beds[peer] = undo.enter_context(Bed(peer, family))
+        for number in range(1, course.rounds + 1):
+            where = f"round {number} of {course.rounds}"
+            for flows in course.flows:
+                for way in WAYS:
+                    measure = throughput_measure(flows, way)
+                    for bed in (beds[peer] for peer in course.throughput):
+                        progress(f"{where}: {measure}, {bed.name}")
+                        results.add(measure, bed.name, throughput.measure(bed, way, flows, course.seconds))
+            for bed in (beds[peer] for peer in course.short):
+                progress(f"{where}: {SHORT}, {bed.name}")
+                results.add(SHORT, bed.name, short.measure(bed, course.seconds))
+            for bed in (beds[peer] for peer in course.opening):
+                progress(f"{where}: {OPENING}, {bed.name}")
+                rate = results.values(SHORT, Hybrid.name, "per_second")[0] / 2
+                results.add(OPENING, bed.name, opening.measure(bed, rate, course.seconds))
+        if course.many:
+            progress(f"{course.many} short connections, {Hybrid.name}")
+            results.add(MANY, Hybrid.name, short.endure(beds[Hybrid], course.many))
+    return results
