@@ -13,12 +13,13 @@ from common import marks, mptcp
 from common.flow import LIFETIME, Action, Event, Refusal, State, held_for, refusal, step
 from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
+from common.proof import Looks, Proof
 from common.relay import PipePool, Relay
 from common.transparent import MPTCP
 
 Key = tuple[str, int, str, int]  # client address and port, server address and port
 
-FELL_BACK: Final = "the path takes the option out of later segments"
+FELL_BACK: Final = "the path takes Multipath TCP's option out of later segments"
 
 _WATCH = IN | OUT | RDHUP | EDGE
 
@@ -45,6 +46,8 @@ class Owner(Protocol):
     def count(self, what: str) -> None: ...
     def opened(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
+    def look_at(self, connection: Connection) -> None: ...  # some times, a little later each
+    def found(self, connection: Connection, proof: Proof) -> None: ...
 
 
 class Connection:
@@ -55,6 +58,7 @@ class Connection:
         "_error",
         "_heard",
         "_isn",
+        "_looks",
         "_owner",
         "_relay",
         "_server",
@@ -88,6 +92,7 @@ class Connection:
         self._server = server
         self._relay: Relay | None = None
         self._error = 0
+        self._looks: Looks | None = None  # of a connection that began as Multipath TCP, until it has proved to go on so
         owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
 
     def check(self) -> None:
@@ -183,8 +188,42 @@ class Connection:
         self._relay.on_client(events)
         self._watch_growth()
 
+    def look(self) -> bool:
+        """Looks whether Multipath TCP goes on; False if there is no more to see for now."""
+        looks = self._looks
+        if looks is None or self.state is State.CLOSED:
+            return False
+        leg, sent, received = self._multipath()
+        proof = looks.judge(sent, received, mptcp.delivery(leg))
+        if proof is Proof.OPEN:
+            return True
+        looks.under_way = False
+        if proof is not Proof.CARRIED:
+            self.why = FELL_BACK
+        if looks.over or proof is not Proof.CARRIED:
+            self._looks = None
+            self._owner.found(self, proof)
+        if proof is Proof.STRIPPED:
+            self.handle(Event.BROKEN)
+        return False
+
+    def _multipath(self) -> tuple[socket.socket, int, int]:
+        """The Multipath TCP leg, the bytes sent there and the bytes received."""
+        relay = self._relay
+        assert relay is not None
+        if self._server.proto == MPTCP:
+            return self._server, relay.up.moved, relay.down.moved
+        return relay.client, relay.down.moved, relay.up.moved
+
+    def _watch_looks(self, looks: Looks) -> None:
+        if not looks.under_way and looks.due(*self._multipath()[1:]):
+            looks.under_way = True
+            self._owner.look_at(self)
+
     def _watch_growth(self) -> None:
         assert self._relay is not None
+        if self._looks is not None:
+            self._watch_looks(self._looks)
         if not self.grown and self._relay.moved >= self._owner.join_after and self.state is not State.CLOSED:
             self.grown = True
             if self.token is not None:
@@ -235,6 +274,8 @@ class Connection:
         relay = self._relay
         assert relay is not None
         self._owner.opened(self)
+        if self.token is not None:
+            self._looks = Looks()
         loop = self._owner.loop
         loop.replace(relay.server.fileno(), self._on_server)
         loop.add(relay.client.fileno(), _WATCH, self._on_client)

@@ -19,6 +19,7 @@ from common.loop import IN, Loop
 from common.mptcp import Answer
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.packet import PacketError, Segment
+from common.proof import Proof
 from common.relay import PipePool
 from common.reserve import Reserve
 from common.transparent import Address
@@ -32,6 +33,7 @@ _RESERVE: Final = 64  # descriptors for clients that wait to be accepted
 # under way, here or at the peer.
 _AGAIN: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
 _WAITING: Final = 256  # SYNs that may wait so, of each worker
+_LOOK: Final = 0.05  # seconds between looks at connections that are to prove that they go on as Multipath TCP
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 _GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on without"
@@ -60,6 +62,7 @@ class Experience(Protocol):
 
     def avoid(self, host: str, destination: str, now: float) -> str | None: ...
     def learn(self, host: str, destination: str, answer: Answer | None, began: float, now: float) -> str | None: ...
+    def proved(self, host: str, carried: bool, began: float, now: float) -> None: ...
     def describe(self, now: float) -> list[dict[str, Any]]: ...
 
 
@@ -114,6 +117,8 @@ class Gate:
         self._opening_of: Counter[Hashable] = Counter()
         self._known: dict[Hashable, None] = {}  # hosts that do finish what they begin, the latest one last
         self._reserve = Reserve(_RESERVE)
+        self._unproved: list[Connection] = []  # to be looked at next time
+        self._young: list[Connection] = []  # the time after
         self._sweeping = False
         self._waiting = 0
         self._role = role
@@ -156,6 +161,24 @@ class Gate:
         connection.why = self._learn(connection)
         if connection.why is not None:
             self.counters[f"plain: {connection.why}"] += 1
+
+    def look_at(self, connection: Connection) -> None:
+        if not self._unproved and not self._young:
+            self.loop.call_later(_LOOK, self._look)
+        self._young.append(connection)
+
+    def _look(self) -> None:
+        again = [connection for connection in self._unproved if connection.look()]
+        self._unproved, self._young = again + self._young, []
+        if self._unproved:
+            self.loop.call_later(_LOOK, self._look)
+
+    def found(self, connection: Connection, proof: Proof) -> None:
+        if proof is not Proof.CARRIED:
+            self.counters[f"plain: {connection.why}"] += 1
+        if self._role.experience is not None:
+            host, now = connection.key[0], self.loop.now()
+            self._role.experience.proved(host, proof is Proof.CARRIED, connection.started, now)
 
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)

@@ -15,11 +15,12 @@ _SOL_MPTCP: Final = 284
 _MPTCP_INFO: Final = 1
 _FLAG_FALLBACK: Final = 1
 
-# struct mptcp_info (include/uapi/linux/mptcp.h), its first 16 bytes: the same in every kernel that has it (5.16).
-_INFO = struct.Struct("=6B2xII")
+# struct mptcp_info (include/uapi/linux/mptcp.h), up to mptcpi_snd_una: the same in every kernel that has it (5.16).
+_INFO = struct.Struct("=6B2xIIQQ")
 
 # tcpi_rtt and tcpi_total_retrans of struct tcp_info (include/uapi/linux/tcp.h), older than Multipath TCP.
 _TCP_INFO = struct.Struct("=68xI28xI")
+_BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked, which counts the SYN
 
 _SETTINGS: Final = Path("/proc/sys/net/mptcp")
 _NEVER: Final = 128  # more than the kernel sends
@@ -35,6 +36,27 @@ def subflows(sock: socket.socket) -> int:
     """Subflows that carry the connection; 0 for plain TCP."""
     info = _info(sock)
     return 0 if info is None else info[0] + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Bytes that the peer's TCP has acknowledged on the first subflow, and that its Multipath TCP has not on any."""
+
+    acknowledged: int
+    outstanding: int
+
+
+def delivery(sock: socket.socket) -> Delivery | None:
+    """How far the peer is with what was sent; None if the connection has fallen back to TCP."""
+    info = _info(sock)
+    if info is None:
+        return None
+    try:
+        (acked,) = _BYTES_ACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size))
+    except OSError:
+        acked = 0  # the first subflow is gone
+    _, _, written, unacknowledged = info
+    return Delivery(max(0, acked - 1), written - unacknowledged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +92,14 @@ def syns_with_the_option() -> int:
     return 3 if (_SETTINGS / "blackhole_timeout").exists() else _NEVER
 
 
-def _info(sock: socket.socket) -> tuple[int, int] | None:
+def _info(sock: socket.socket) -> tuple[int, int, int, int] | None:
+    """Subflows besides the first, token, next byte to write and first byte not acknowledged."""
     if sock.proto != MPTCP:
         return None
     try:
-        extra, _, _, _, _, _, flags, token_ = _INFO.unpack(sock.getsockopt(_SOL_MPTCP, _MPTCP_INFO, _INFO.size))
+        told = sock.getsockopt(_SOL_MPTCP, _MPTCP_INFO, _INFO.size)
+        extra, _, _, _, _, _, flags, token_, written, unacknowledged = _INFO.unpack(told)
     except OSError:
         # After a fallback, options go to the one TCP socket, which knows no SOL_MPTCP (net/mptcp/sockopt.c).
         return None
-    return None if flags & _FLAG_FALLBACK else (extra, token_)
+    return None if flags & _FLAG_FALLBACK else (extra, token_, written, unacknowledged)

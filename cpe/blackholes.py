@@ -14,7 +14,11 @@ another. Any answer to a SYN with the option, whoever asked, shows that the way 
 address families have ways of their own. Only connections that their client has completed count, so that a forged
 source address teaches nothing.
 
-Both tables are bounded. No host fills the first: one that has its share of it forgets its own oldest mark.
+A way that lets the handshake pass and takes the option out of what follows (common/proof.py) is worse than one that
+takes it out of all: what it does must be noticed. It is avoided after the first connection that shows it, by the
+host whose connection it was, since a server that speaks Multipath TCP itself could feign it where there is no HAG.
+
+All tables are bounded. No host fills the first: one that has its share of it forgets its own oldest mark.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ HOSTS: Final = 256  # of each address family
 DESTINATION: Final = "SYNs with MP_CAPABLE get lost on the way to this destination"
 EVERYWHERE: Final = "SYNs with MP_CAPABLE get lost on the way to every destination"
 LOST: Final = "SYNs with MP_CAPABLE got no answer, one without did"
+STRIPPED: Final = "the path takes Multipath TCP's option out of data"
 LATE: Final = "the answer took so long that the kernel had given Multipath TCP up"
 REFUSED: Final = "the other end or the path takes no Multipath TCP"
 
@@ -66,16 +71,21 @@ class Blackholes:
         self._syns = syns
         self._destinations: dict[str, _Mark] = {}
         self._taught: Counter[str] = Counter()  # marks by host
+        self._stripped: dict[str, _Mark] = {}  # by host
         self._hosts: dict[bool, dict[str, _Host]] = {False: {}, True: {}}  # by whether IPv6
 
     def avoid(self, host: str, destination: str, now: float) -> str | None:
         """Why a new connection had better pass unbonded. None: it is to try, and others wait for what it finds out."""
         known = self._hosts[":" in host].get(host)
-        place, way = self._destinations.get(destination), known.mark if known else None
-        for mark, why in ((place, DESTINATION), (way, EVERYWHERE)):
+        marks = (
+            (self._destinations.get(destination), DESTINATION),
+            (known.mark if known else None, EVERYWHERE),
+            (self._stripped.get(host), STRIPPED),
+        )
+        for mark, why in marks:
             if mark is not None and now < mark.until:
                 return why
-        for mark in (place, way):
+        for mark, _ in marks:
             if mark is not None:
                 mark.until = now + TRIAL
         return None
@@ -96,6 +106,19 @@ class Blackholes:
             return None
         return REFUSED if answer.copies < self._syns else LATE
 
+    def proved(self, host: str, carried: bool, began: float, now: float) -> None:
+        """A connection that began as Multipath TCP goes on as such, or has lost the option on its way."""
+        mark = self._stripped.get(host)
+        if carried:
+            if mark is not None:
+                del self._stripped[host]
+        elif mark is not None:
+            _renew(mark, began, now)
+        else:
+            if len(self._stripped) >= HOSTS:
+                del self._stripped[next(iter(self._stripped))]
+            self._stripped[host] = _Mark(host, now, now + FIRST)
+
     def describe(self, now: float) -> list[dict[str, Any]]:
         """What is avoided now, for people and programs: 'destination', or 'host' for all of its, and 'seconds' left."""
         marks = [("destination", destination, mark) for destination, mark in self._destinations.items()]
@@ -105,6 +128,7 @@ class Blackholes:
         ]
 
     def _ways(self) -> Iterator[_Mark]:
+        yield from self._stripped.values()
         for hosts in self._hosts.values():
             for host in hosts.values():
                 if host.mark is not None:

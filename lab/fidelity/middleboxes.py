@@ -3,7 +3,9 @@
 
 import contextlib
 import errno
+import os
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -11,17 +13,33 @@ from collections.abc import Iterator, Sequence
 
 from lab import middlebox
 from lab.bonded import Pair
-from lab.fidelity.bench import PATIENCE, Bench, Ends, Via, equal, exchange, expect, payload, receive
+from lab.fidelity.bench import (
+    PATIENCE,
+    Bench,
+    Ends,
+    Sending,
+    Via,
+    equal,
+    exchange,
+    expect,
+    payload,
+    receive,
+    receive_all,
+    sha256,
+)
 from lab.fidelity.matrix import row
 from lab.middlebox import drop, strip
 from lab.node import Node
 
 SLACK = 0.050  # seconds that opening may take longer than without the pair
 SILENT_DROP = 3.5  # seconds, at most, that the first one costs: the kernel leaves the option out after three
+STALL = 3.0  # seconds, at most, for what takes one
 SIZE = 300_000  # bytes each way: with that it has grown enough for LTE
 
 REFUSED = "the other end or the path takes no Multipath TCP"
 WITHOUT = "the router that asked for Multipath TCP goes on without"
+FELL_BACK = "the path takes Multipath TCP's option out of later segments"
+STRIPPED = "the path takes Multipath TCP's option out of data"
 LATE = "the answer took so long that the kernel had given Multipath TCP up"
 LOST = "SYNs with MP_CAPABLE got no answer, one without did"
 DESTINATION = "SYNs with MP_CAPABLE get lost on the way to this destination"
@@ -45,6 +63,24 @@ class Street(Pair):
             for family, of_family in addresses.items():
                 node.configure(f"address add {it}/{PREFIX[family]} dev {device}" for it in of_family)
         return self
+
+
+@contextlib.contextmanager
+def nothing_learnt(bench: Bench) -> Iterator[None]:
+    """What the CPE learns inside it forgets again, as the next rows must not find it."""
+    try:
+        yield
+    finally:
+        bench.close()
+        before = bench.cpe.status()["workers"]
+        for worker in before:
+            os.kill(worker["pid"], signal.SIGKILL)
+        bench.until(
+            lambda: (
+                (now := bench.cpe.status()["workers"]) and not {it["pid"] for it in now} & {it["pid"] for it in before}
+            ),
+            lambda: "the CPE's workers are not replaced",
+        )
 
 
 @contextlib.contextmanager
@@ -210,3 +246,92 @@ def slow_server(bench: Bench) -> None:
         visit(bench, [slow])
     with bench.counts(bench.cpe, "opened: bonded"):
         fast(bench, [slow])
+
+
+@row("4e", "the option is stripped from the third ACK")
+def third_ack_stripped(bench: Bench) -> None:
+    with (
+        on_the_way(bench.lab.hag, strip("xdsl", middlebox.THIRD_ACK)),
+        nothing_learnt(bench),
+        bench.counts(bench.cpe, f"plain: {FELL_BACK}"),
+        bench.counts(bench.hag, f"plain: {WITHOUT}"),
+    ):
+        plain_and_whole(bench, FELL_BACK)
+
+
+@row("4f", "the option is stripped from all data: a question and an answer")
+def data_stripped(bench: Bench) -> None:
+    with stripped_data(bench), nothing_learnt(bench):
+        with bench.counts(bench.cpe, f"plain: {FELL_BACK}"):
+            exchange(opens_as_fast(bench))
+        passes(bench)
+
+
+@row("4g", "the option is stripped from all data: an upload")
+def upload_stripped(bench: Bench) -> None:
+    """What Linux does then would be wrong bytes, so the connection ends."""
+    with stripped_data(bench), nothing_learnt(bench):
+        ends, data = opens_as_fast(bench), payload(SIZE, 3)
+        began = time.monotonic()
+        Sending(ends.client, data)
+        got, told = receive_all(ends.server), receive_all(ends.client)
+        expect(time.monotonic() - began < STALL, "the end comes late")
+        equal("the ends that server and client see", (got.ending, told.ending), ("RST", "RST"))
+        equal("the hash of what came before it", got.sha256, sha256(data[: got.size]))
+        passes(bench)
+
+
+@row("4k", "the option is stripped on LTE")
+def lte_stripped(bench: Bench) -> None:
+    with on_the_way(bench.lab.hag, strip("lte")):
+        ends = bench.connect()
+        without_stall(ends)
+        bench.bonded(ends)
+        equal("the links", [it["links"] for it in bench.flows(bench.cpe)], [["xdsl"]])
+
+
+@row("4l", "the option is stripped from data on LTE")
+def lte_data_stripped(bench: Bench) -> None:
+    with (
+        on_the_way(bench.lab.hag, strip("lte", middlebox.DATA)),
+        on_the_way(bench.lab.cpe, strip("lte", middlebox.DATA)),
+    ):
+        ends = bench.connect()
+        without_stall(ends)
+        bench.bonded(ends)
+
+
+@row("4m", "the option is stripped from data after a while")
+def stripped_later(bench: Bench) -> None:
+    for node in (bench.lab.hag, bench.lab.cpe):
+        with on_the_way(node, strip("xdsl", middlebox.DATA, after=SIZE // 2)):
+            ends = bench.connect()
+            without_stall(ends)
+            bench.bonded(ends)
+            ends.client.close()
+
+
+@contextlib.contextmanager
+def stripped_data(bench: Bench) -> Iterator[None]:
+    """No data on xDSL has the option, either way."""
+    rule = strip("xdsl", middlebox.DATA)
+    with on_the_way(bench.lab.hag, rule), on_the_way(bench.lab.cpe, rule):
+        yield
+
+
+def passes(bench: Bench) -> None:
+    """The next connection is not bonded, and carries everything."""
+    host = bench.lab.client.address("lan", bench.family)
+    bench.until(
+        lambda: host in [it.get("host") for it in bench.cpe.status()["avoided"]], lambda: "nothing is remembered", STALL
+    )
+    with bench.counts(bench.cpe, f"passed: {STRIPPED}"):
+        exchange(opens_as_fast(bench), SIZE)
+
+
+def without_stall(ends: Ends) -> None:
+    """Everything arrives both ways, and no pause was long."""
+    began = time.monotonic()
+    exchange(ends, SIZE)
+    took = time.monotonic() - began
+    expect(took < STALL, f"{SIZE} bytes each way take {took:.1f} s")

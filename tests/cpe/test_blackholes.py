@@ -16,6 +16,7 @@ from cpe.blackholes import (
     LOST,
     REFUSED,
     SHARE,
+    STRIPPED,
     TRIAL,
     Blackholes,
 )
@@ -211,7 +212,21 @@ def test_a_host_fills_no_more_than_its_share(story: Story) -> None:
     assert known[-1] == f"2001:db8::{2 * DESTINATIONS - 1:x}", "the oldest ones go"
 
 
-def test_both_tables_are_bounded(story: Story) -> None:
+def test_a_way_that_takes_the_option_out_of_data_is_avoided_at_once(story: Story) -> None:
+    story.memory.proved(ANNA, False, story.now, story.now)
+    story.memory.proved(ANNA, False, story.now - 1, story.now)
+    assert story.avoids("203.0.113.1") == STRIPPED
+    assert story.avoids("203.0.113.1", BORIS) is None
+    story.memory.learn(BORIS, "203.0.113.1", None, story.now, story.now)
+    assert story.avoids("203.0.113.1") == STRIPPED, "a handshake proves nothing"
+    assert story.memory.describe(story.now) == [{"host": ANNA, "seconds": round(FIRST)}]
+    story.later(FIRST)
+    assert [story.avoids("203.0.113.1"), story.avoids("203.0.113.1")] == [None, STRIPPED]
+    story.memory.proved(ANNA, True, story.now, story.now)
+    assert story.avoids("203.0.113.1") is None
+
+
+def test_all_tables_are_bounded(story: Story) -> None:
     for number in range(2 * DESTINATIONS):
         for place in range(IN_A_ROW):
             host = f"2001:db8:1000::{number:x}"
@@ -219,3 +234,6 @@ def test_both_tables_are_bounded(story: Story) -> None:
     known = story.memory.describe(story.now)
     assert sum("destination" in it for it in known) == DESTINATIONS
     assert sum("host" in it for it in known) == HOSTS
+    for number in range(2 * HOSTS):
+        story.memory.proved(f"2001:db8:1000::{number:x}", False, story.now, story.now)
+    assert sum("host" in it for it in story.memory.describe(story.now)) == 2 * HOSTS
