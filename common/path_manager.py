@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -198,7 +199,7 @@ class Announcer:
         try:
             self._request(_ADD_ADDR, ("MPTCP_PM_ATTR_ADDR", address, _NLA_F_NESTED))
         except NetlinkError as error:
-            if error.code == errno.EADDRINUSE and not _listens(endpoint.port):
+            if error.code == errno.EADDRINUSE and not _listens(endpoint):
                 raise PortWaits from None
             raise SystemLacks(
                 f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: "
@@ -279,12 +280,16 @@ def _discover() -> tuple[int, int]:
         return int(generic.prid), int(generic.mcast_groups[_EVENT_GROUP])
 
 
-def _listens(port: int) -> bool:
-    """Whether any socket in this namespace listens on the TCP port (state 0A in /proc/net/tcp)."""
+def _listens(endpoint: Endpoint) -> bool:
+    """Whether a socket in this namespace listens there, or at all addresses (state 0A in /proc/net/tcp)."""
+    packed = socket.inet_pton(endpoint.family, endpoint.address)
+    words = [int.from_bytes(packed[start : start + 4], sys.byteorder) for start in range(0, len(packed), 4)]
+    taken = {"".join(f"{word:08X}" for word in words), "0" * 8, "0" * 32}
     for table in (Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6")):
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
             local, _, state = line.split()[1:4]
-            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+            address, _, port = local.rpartition(":")
+            if state == "0A" and address in taken and int(port, 16) == endpoint.port:
                 return True
     return False
 
