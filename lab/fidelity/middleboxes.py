@@ -163,7 +163,7 @@ def fast(bench: Bench, addresses: Sequence[str], source: str = "") -> None:
     expect(slowest - plain <= SLACK, f"opening takes {slowest * 1000:.0f} ms instead of {plain * 1000:.0f}")
 
 
-@row("4a", "no HAG on the path")
+@row("4a", "no HAG on the path", setup=Street)
 def no_gateway(bench: Bench) -> None:
     bench.hag.stop()
     try:
@@ -174,7 +174,7 @@ def no_gateway(bench: Bench) -> None:
         bench.hag.start()
 
 
-@row("4b", "the HAG's daemon is dead")
+@row("4b", "the HAG's daemon is dead", setup=Street)
 def gateway_dead(bench: Bench) -> None:
     bench.hag.kill_all()
     try:
