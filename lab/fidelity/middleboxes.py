@@ -174,7 +174,7 @@ def no_gateway(bench: Bench) -> None:
         bench.hag.start()
 
 
-@row("4b", "the HAG's daemon is dead", setup=Street)
+@row("4b", "the HAG's daemon is dead", setup=Street, slow=True)
 def gateway_dead(bench: Bench) -> None:
     bench.hag.kill_all()
     try:
@@ -235,11 +235,11 @@ def lost_to_all(bench: Bench) -> None:
             fast(bench, [good], source)
 
 
-@row("4j", "a slow server is not taken for one that does not get the option", setup=Street)
+@row("4j", "a slow server is not taken for one that does not get the option", setup=Street, slow=True)
 def slow_server(bench: Bench) -> None:
     slow, server = SERVERS[bench.family][7], bench.lab.server
     middlebox.put(server, f"iifname core {middlebox.SYN} drop")
-    mend = threading.Timer(2.5, middlebox.remove, [server])
+    mend = threading.Timer(3.5, middlebox.remove, [server])
     mend.start()
     bench.undo(mend.join)
     with bench.counts(bench.cpe, f"plain: {LATE}"):
@@ -290,7 +290,7 @@ def lte_stripped(bench: Bench) -> None:
         equal("the links", [it["links"] for it in bench.flows(bench.cpe)], [["xdsl"]])
 
 
-@row("4l", "the option is stripped from data on LTE")
+@row("4l", "the option is stripped from data on LTE", slow=True)
 def lte_data_stripped(bench: Bench) -> None:
     with (
         on_the_way(bench.lab.hag, strip("lte", middlebox.DATA)),
