@@ -146,7 +146,7 @@ FAULTS = (
     Mutation(
         name="Multipath TCP from end to end taken for a lost subflow",
         file=HAG_TABLE,
-        old="		update @spared4 { ip daddr . tcp dport . ip saddr . tcp sport }\n",
+        old="\t\tfib daddr oifname $access update @spared4 { ip daddr . tcp dport . ip saddr . tcp sport }\n",
         new="",
         rows=("5g",),
     ),
