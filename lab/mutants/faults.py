@@ -16,6 +16,13 @@ FAULTS = (
         rows=("1a",),
     ),
     Mutation(
+        name="copies of a held SYN sent on to the server",
+        file=CONNECTION,
+        old="        self._decide(self._syn, DROP)\n        self._syn = self._copy\n",
+        new="        self._decide(self._syn, ACCEPT)\n        self._syn = self._copy\n",
+        rows=("3x",),
+    ),
+    Mutation(
         name="the router's address instead of the client's",
         file="cpe/daemon.py",
         old="            return syn.source, syn.sport\n",
