@@ -311,7 +311,17 @@ def scan(bench: Bench) -> None:
     answered = {(it.source, it.sport) for it in seen if it.flags & packet.RST and it.destination == source}
     expect(len(answered) >= len(ports), f"only {len(answered)} ports have said no")
     equal("open ports", {(it.source, it.sport) for it in seen if it.is_syn_ack}, set())
+    outside = {at for at in listeners(lab.hag) if not at.startswith(("127.0.0.1:", "[::1]:"))}
+    joins = {f"{lab.hag.address('lte', 4)}:9001", f"[{lab.hag.address('lte', 6)}]:9001"}
+    equal(
+        "listeners that are not for this host alone", outside, joins
+    )  # for subflows alone: the scan has found them shut
     equal("what hybrid-hag has counted", fates(bench.hag) - before, Counter())
+
+
+def listeners(node: Node) -> list[str]:
+    """Where sockets listen, as ADDRESS:PORT."""
+    return [line.split()[3] for line in node.run(["ss", "-Hltn"]).stdout.splitlines()]
 
 
 @row("6h", "the gateway's kernel lets no server leg into it, its management or anything special", setup=Policed)
