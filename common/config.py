@@ -25,6 +25,7 @@ from common.uci import Section
 Network = IPv4Network | IPv6Network
 
 MAX_WORKERS = 64
+INBOUND = MAX_WORKERS  # from a worker's queue and port to those for connections from the Internet
 
 
 class Role(Enum):
@@ -89,6 +90,7 @@ class CpeConfig:
     join_addresses: tuple[IPv4Address | IPv6Address, ...]
     join_port: int
     native_mptcp: NativeMptcp
+    inbound: bool
     workers: int | None
     max_flows: int | None
     queue: int
@@ -124,6 +126,7 @@ class HagConfig:
     max_flows_per_subscriber: int | None
     delegated_prefix: int
     native_mptcp: NativeMptcp
+    inbound: bool
     workers: int | None
     max_flows: int | None
     queue: int
@@ -243,6 +246,13 @@ def worker_count(text: str) -> int | None:
         raise ValueError(f"{error} or 'auto'") from None
 
 
+def switch(text: str) -> bool:
+    """'1' or '0'."""
+    if text not in ("0", "1"):
+        raise ValueError(f"'{text}' is neither '1' nor '0'")
+    return text == "1"
+
+
 def choice(values: type[Enum]) -> Callable[[str], Enum]:
     """The parser of the values of an enum."""
 
@@ -295,6 +305,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "join_address": Entry(parse=address, many=True),
         "join_port": Entry(parse=number(1, 65535), default="9001"),
         "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond"),
+        "inbound": Entry(parse=switch, default="0"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {
@@ -319,6 +330,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "max_flows_per_subscriber": Entry(parse=number(1, 2**31 - 1)),
         "delegated_prefix": Entry(parse=number(1, 128), default="56"),
         "native_mptcp": Entry(parse=choice(NativeMptcp), default="pass"),
+        "inbound": Entry(parse=switch, default="0"),
         **_machinery(workers="auto", first="4900", rule_priority="490"),
     },
 }
@@ -527,9 +539,12 @@ def _read_hag(sections: Iterable[Section], report: _Report) -> HagConfig | None:
 
 
 def _run(values: Mapping[str, Any], option: str) -> range:
-    """The numbers that the workers take from `option` on; 'auto' may become as many as MAX_WORKERS."""
+    """The numbers that the workers take from `option` on; 'auto' may become as many as MAX_WORKERS.
+
+    For connections from the Internet they count on from MAX_WORKERS.
+    """
     first = values[option]
-    return range(first, first + (values["workers"] or MAX_WORKERS))
+    return range(first, first + MAX_WORKERS * values["inbound"] + (values["workers"] or MAX_WORKERS))
 
 
 def _check_runs(section: Section, values: Mapping[str, Any], report: _Report) -> None:

@@ -26,11 +26,12 @@ _WATCH = IN | OUT | RDHUP | EDGE
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What it takes to decide on a packet later: its number in the queue and its mark."""
+    """What it takes to decide on a packet later: its number in the queue, its mark, and what is in it."""
 
     id: int
     mark: int
     seq: int  # its TCP sequence number
+    payload: bytes
 
 
 class Owner(Protocol):
@@ -39,11 +40,11 @@ class Owner(Protocol):
     loop: Loop
     queue: Queue
     pipes: PipePool
-    release_mark: int  # of SYNs for its listeners
     join_after: int  # bytes
     report_growth: Callable[[int], None]  # to control, with the token
 
     def count(self, what: str) -> None: ...
+    def release(self, connection: Connection, syn: Held) -> None: ...  # to its listener
     def opened(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
     def look_at(self, connection: Connection) -> None: ...  # some times, a little later each
@@ -85,7 +86,7 @@ class Connection:
         self.answer: mptcp.Answer | None = None  # the server leg's, if it asked for Multipath TCP and got plain TCP
         self.why: str | None = None  # it is not bonded
         self.grown = False
-        self._syn: Held | None = Held(syn.id, syn.mark, seq)
+        self._syn: Held | None = Held(syn.id, syn.mark, seq, syn.payload)
         self._copy: Held | None = None
         self._heard = now  # of the client
         self._isn = seq
@@ -111,7 +112,7 @@ class Connection:
             _PERFORM[action](self)
 
     def syn_again(self, packet: QueuedPacket, seq: int, now: float) -> None:
-        self._copy = Held(packet.id, packet.mark, seq)
+        self._copy = Held(packet.id, packet.mark, seq, packet.payload)
         if self.state is State.HELD:
             self.lifetime = max(held_for(now - self._heard), self.deadline - now)  # the network doubles packets, too
             self.deadline = now + self.lifetime
@@ -246,11 +247,11 @@ class Connection:
 
     def _copy_to_listener(self) -> None:
         assert self._copy is not None
-        self._decide(self._copy, ACCEPT, self._owner.release_mark)
+        self._owner.release(self, self._copy)
 
     def _release_syn(self) -> None:
         assert self._syn is not None
-        self._decide(self._syn, ACCEPT, self._owner.release_mark)
+        self._owner.release(self, self._syn)
         self._syn = None
         self.lifetime = LIFETIME[State.RELEASED]
         self.deadline = self._owner.loop.now() + self.lifetime

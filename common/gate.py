@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from common import marks, packet, transparent
-from common.connection import Connection, Key
+from common.connection import Connection, Held, Key
 from common.flow import LIFETIME_IN_A_CROWD, Event, FlowError, State
 from common.log import log
 from common.loop import IN, Loop
@@ -21,6 +21,7 @@ from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.packet import PacketError, Segment
 from common.proof import Proof
 from common.relay import PipePool
+from common.replay import Replay
 from common.reserve import Reserve
 from common.transparent import Address
 
@@ -36,7 +37,7 @@ _WAITING: Final = 256  # SYNs that may wait so, of each worker
 _LOOK: Final = 0.05  # seconds between looks at connections that are to prove that they go on as Multipath TCP
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
-_GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on without"
+GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on without"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,17 @@ class Role:
     server_protocol: int
     decide: Callable[[Segment, int], Decision]  # of a SYN and the ifindex where it arrived
     source: Callable[[Segment], Address]  # where the server leg comes from
-    host: Callable[[str], Hashable]  # whom a client's address belongs to: one host, or one subscriber with all of his
+    host: Callable[
+        [Key], Hashable
+    ]  # whose connection it is, for limits: one host's, or one subscriber's with all of his
     server_mark: int  # of what the server leg sends
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
     join_after: int  # bytes after which control hears of a connection
     experience: Experience | None = None  # each worker has its own, since it comes with the fork
+    plain: str = GOES_ON_WITHOUT  # why a connection is not bonded, where no experience says it
+    client_mark: int = 0  # of what the client legs send
+    replays: bool = False  # released SYNs begin again on this host, since they wait where packets are forwarded
+    addressed: Callable[[Segment, int], Address] | None = None  # where a SYN, with its mark, went before NAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +110,12 @@ class Gate:
         release_mark: int,
         limits: Limits,
         report_growth: Callable[[int], None],
+        replay: Replay | None = None,
     ) -> None:
+        """``replay`` is what a role that replays has."""
         self.loop = loop
         self.queue = queue
         self.pipes = PipePool(limits.pipes)
-        self.release_mark = release_mark
         self.join_after = role.join_after
         self.report_growth = report_growth
         self.counters: Counter[str] = Counter()
@@ -119,6 +127,8 @@ class Gate:
         self._reserve = Reserve(_RESERVE)
         self._unproved: list[Connection] = []  # to be looked at next time
         self._young: list[Connection] = []  # the time after
+        self._release_mark = release_mark
+        self._replay = replay
         self._sweeping = False
         self._waiting = 0
         self._role = role
@@ -139,6 +149,8 @@ class Gate:
             listener.close()
         self._listeners = ()
         self._reserve.close()
+        if self._replay:
+            self._replay.close()
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()
@@ -156,7 +168,7 @@ class Gate:
 
     def opened(self, connection: Connection) -> None:
         self._opens_no_more(connection)
-        self._remember(self._role.host(connection.key[0]))
+        self._remember(self._role.host(connection.key))
         self.counters["opened: plain TCP" if connection.token is None else "opened: bonded"] += 1
         connection.why = self._learn(connection)
         if connection.why is not None:
@@ -183,19 +195,31 @@ class Gate:
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)
         if self.connections.pop(connection.key, None) is not None:
-            _one_less(self._flows_of, self._role.host(connection.key[0]))
+            _one_less(self._flows_of, self._role.host(connection.key))
 
     def _learn(self, connection: Connection) -> str | None:
         """Why the connection is not bonded; None if it is."""
         experience = self._role.experience
         if experience is None:
-            return None if connection.token is not None else _GOES_ON_WITHOUT
+            return None if connection.token is not None else self._role.plain
         host, _, server, _ = connection.key
         return experience.learn(host, server, connection.answer, connection.started, self.loop.now())
 
+    def release(self, connection: Connection, syn: Held) -> None:
+        """Lets the SYN, or a copy of it, go to the listener."""
+        if self._replay is None:
+            self.queue.verdict(syn.id, ACCEPT, marks.combine(syn.mark, self._release_mark))
+            return
+        family = socket.AF_INET6 if ":" in connection.key[2] else socket.AF_INET
+        try:
+            self._replay.send(family, connection.key[2], packet.readdress(syn.payload, *connection.key[2:]))
+        except OSError as error:  # as if it had been lost on its way: there will be copies
+            self.counters[f"not released: {error.strerror}"] += 1
+        self.queue.verdict(syn.id, DROP, syn.mark)
+
     def _opens_no_more(self, connection: Connection) -> None:
         if self._opening.pop(connection.key, None) is not None:
-            _one_less(self._opening_of, self._role.host(connection.key[0]))
+            _one_less(self._opening_of, self._role.host(connection.key))
 
     def _remember(self, host: Hashable) -> None:
         self._known.pop(host, None)
@@ -215,7 +239,9 @@ class Gate:
         except PacketError:
             self._pass(queued, None, "unreadable packet")
             return
-        key = (syn.source, syn.sport, syn.destination, syn.dport)
+        role = self._role
+        wanted = role.addressed(syn, queued.mark) if role.addressed else (syn.destination, syn.dport)
+        key = (syn.source, syn.sport, *wanted)
         connection = self.connections.get(key)
         if not syn.is_syn:
             self._on_reset(queued, syn, connection)
@@ -226,10 +252,10 @@ class Gate:
         if connection is not None:
             connection.syn_again(queued, syn.seq, self.loop.now())
             return
-        decision = self._role.decide(syn, queued.device)
+        decision = role.decide(syn, queued.device)
         reason = unfit(syn) or decision.passed
         if reason is None:
-            host = self._role.host(syn.source)
+            host = role.host(key)
             try:
                 reason = self._full(host) or self._avoid(syn) or self._hold(queued, syn, key, host)
             except AddressPairBusy as busy:
@@ -237,7 +263,7 @@ class Gate:
                     return
                 reason = str(busy)
         if reason is not None:
-            self._pass(queued, syn, reason, strip=self._role.strips and not decision.untouched)
+            self._pass(queued, syn, reason, strip=role.strips and not decision.untouched)
 
     def _on_reset(self, queued: QueuedPacket, reset: Segment, connection: Connection | None) -> None:
         """An RST that no open connection's leg is there for. Unless it ends here, our TCP or the server gets it."""
@@ -370,7 +396,7 @@ class Gate:
     def _haste(self, connection: Connection) -> float:
         """Seconds that a half-open connection gets less because it is one of too many."""
         most = self._limits.opening
-        if 4 * len(self._opening) < most and 8 * self._opening_of[self._role.host(connection.key[0])] < most:
+        if 4 * len(self._opening) < most and 8 * self._opening_of[self._role.host(connection.key)] < most:
             return 0.0
         return max(0.0, connection.lifetime - LIFETIME_IN_A_CROWD[connection.state])
 

@@ -13,10 +13,14 @@ from common.flow import Refusal
 MASK: Final = 0xFF000000
 
 GATE: Final = 0x48000000  # a SYN that the queue rule takes
+GATE_INBOUND: Final = 0x47000000  # the same where packets are forwarded, for connections from the Internet
 DELIVER: Final = 0x49000000  # belongs to a socket of ours: the routing rule sends it to this host
 _REFUSE: Final = 0x4A000000
+INNER_LEG: Final = 0x4F000000  # what the server legs of connections from the Internet send
 _SERVER_LEG: Final = 0x50000000  # what the server legs send; on the CPE by the link of the first subflow
 _RELEASE: Final = 0x60000000  # a SYN for the listener of a worker
+_REPLAY: Final = 0xA0000000  # the same, see common/replay.py
+REPLAYED: Final = 0x80000000  # the bit that what leaves this host has for that only
 
 MAX_LINKS: Final = 16
 MAX_WORKERS: Final = 64
@@ -33,6 +37,11 @@ REFUSE: Final[dict[Refusal, int]] = {
 def release(worker: int) -> int:
     """The mark of SYNs for the listener of ``worker`` (0 ... MAX_WORKERS - 1)."""
     return _RELEASE + (worker << 24)
+
+
+def replay(worker: int) -> int:
+    """The mark of SYNs that begin again, for the other listener of ``worker``."""
+    return _REPLAY + (worker << 24)
 
 
 def server_leg(link: int = 0) -> int:

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from common.system import SystemLacks, require_program
 
 _TABLE: Final = "inet hybrid_access"
 _COMMENT: Final = "hybrid-access"
+_NOBODY: Final = {4: "0.0.0.0", 6: "::"}  # for a set in which there is nobody: nft takes no empty one
 
 # What a rule needs of the kernel, and what OpenWrt calls the package.
 _FEATURES: Final = {
@@ -48,17 +50,19 @@ def names(elements: Iterable[str]) -> str:
     return "{ " + ", ".join(f'"{element}"' for element in elements) + " }"
 
 
-def release_map(port: int, workers: int) -> str:
-    """The listener port of each worker's released SYNs, for $release."""
-    return "{ " + ", ".join(f"{marks.release(n):#x} : {port + n}" for n in range(workers)) + " }"
+def release_map(*runs: tuple[Callable[[int], int], int], workers: int) -> str:
+    """The listener port of each worker's released SYNs, for $release: of each mark by worker, and the first port."""
+    return "{ " + ", ".join(f"{mark(n):#x} : {port + n}" for mark, port in runs for n in range(workers)) + " }"
 
 
 def prefixes(name: str, networks: Iterable[Network]) -> dict[str, str]:
-    """Two sets, for $name4 and $name6; each must get something."""
+    """Two sets, for $name4 and $name6."""
     elements: dict[int, list[str]] = {4: [], 6: []}
     for network in networks:
         elements[network.version].append(str(network))
-    return {f"{name}{version}": "{ " + ", ".join(found) + " }" for version, found in elements.items()}
+    return {
+        f"{name}{version}": "{ " + ", ".join(found or [_NOBODY[version]]) + " }" for version, found in elements.items()
+    }
 
 
 def load(file: str, variables: Mapping[str, str]) -> None:
@@ -86,14 +90,28 @@ def counters(names: Mapping[str, str]) -> dict[str, int]:
     return {names[each["name"]]: each["packets"] for each in found if each["packets"] and each["name"] in names}
 
 
-def add_queue_rule(first: int, count: int) -> Callable[[], None]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where SYNs wait: with which mark, in which chain of ours, or else in which one of iptables."""
+
+    mark: int
+    chain: str
+    table: str
+    hook: str
+
+
+ARRIVING: Final = Place(marks.GATE, "hold", "mangle", "PREROUTING")
+FORWARDED: Final = Place(marks.GATE_INBOUND, "hold_inbound", "security", "FORWARD")
+
+
+def add_queue_rule(first: int, count: int, place: Place = ARRIVING) -> Callable[[], None]:
     """Sends marked SYNs to the queues ``first`` ... ``first + count - 1``; returns the undo. Raises SystemLacks.
 
     Which of the queues, the addresses decide: a copy of a SYN must come to the worker that has the first (nft's fanout
     flag and iptables' --queue-cpu-fanout would go by the CPU instead).
     """
     queues = str(first) if count == 1 else f"{first}-{first + count - 1}"
-    match = f"meta mark & {marks.MASK:#x} == {marks.GATE:#x}"
+    match = f"meta mark & {marks.MASK:#x} == {place.mark:#x}"
     nft = require_program("nft", "nftables")
     done = _run(
         [
@@ -101,7 +119,7 @@ def add_queue_rule(first: int, count: int) -> Callable[[], None]:
             "add",
             "rule",
             *_TABLE.split(),
-            "hold",
+            place.chain,
             *match.split(),
             *f"queue flags bypass to {queues}".split(),
         ]
@@ -110,7 +128,7 @@ def add_queue_rule(first: int, count: int) -> Callable[[], None]:
         log.info("SYNs wait in nft's own queue %s", queues)
         return lambda: None  # goes with the table
     log.info("the kernel has no nft queue (CONFIG_NFT_QUEUE): SYNs wait in iptables' NFQUEUE %s", queues)
-    _add_iptables_rules(first, count)
+    _add_iptables_rules(first, count, place)
     return remove_iptables_rules
 
 
@@ -121,31 +139,32 @@ def remove_iptables_rules() -> None:
             program = require_program(iptables, "iptables")
         except SystemLacks:
             continue
-        for line in _run([program, "-w", "-t", "mangle", "-S", "PREROUTING"]).stdout.splitlines():
-            words = line.split()
-            if _COMMENT in words and words[0] == "-A":
-                _run([program, "-w", "-t", "mangle", "-D", *words[1:]])
-        _remove_if_empty("ip6" if iptables == "ip6tables" else "ip")
+        for place in (ARRIVING, FORWARDED):
+            for line in _run([program, "-w", "-t", place.table, "-S", place.hook]).stdout.splitlines():
+                words = line.split()
+                if _COMMENT in words and words[0] == "-A":
+                    _run([program, "-w", "-t", place.table, "-D", *words[1:]])
+            _remove_if_empty("ip6" if iptables == "ip6tables" else "ip", place.table)
 
 
-def _remove_if_empty(family: str) -> None:
+def _remove_if_empty(family: str, table: str) -> None:
     """iptables leaves the table that it made for our rule; one that does nothing is missed by nobody."""
     nft = require_program("nft", "nftables")
-    listed = _run([nft, "--json", "list", "table", family, "mangle"])
+    listed = _run([nft, "--json", "list", "table", family, table])
     if listed.returncode:
         return
     objects = json.loads(listed.stdout)["nftables"]
     idle = all(object_["chain"].get("policy", "accept") == "accept" for object_ in objects if "chain" in object_)
     if idle and all(object_.keys() <= {"metainfo", "table", "chain"} for object_ in objects):
-        _run([nft, "delete", "table", family, "mangle"])
+        _run([nft, "delete", "table", family, table])
 
 
-def _add_iptables_rules(first: int, count: int) -> None:
+def _add_iptables_rules(first: int, count: int, place: Place) -> None:
     queues = ["--queue-num", str(first)] if count == 1 else ["--queue-balance", f"{first}:{first + count - 1}"]
     for program in [require_program(name, "iptables") for name in ("iptables", "ip6tables")]:
-        rule = ["PREROUTING", "-m", "mark", "--mark", f"{marks.GATE:#x}/{marks.MASK:#x}"]
+        rule = [place.hook, "-m", "mark", "--mark", f"{place.mark:#x}/{marks.MASK:#x}"]
         rule += ["-m", "comment", "--comment", _COMMENT, "-j", "NFQUEUE", *queues, "--queue-bypass"]
-        done = _run([program, "-w", "-t", "mangle", "-A", *rule])
+        done = _run([program, "-w", "-t", place.table, "-A", *rule])
         if done.returncode:
             remove_iptables_rules()
             raise SystemLacks(f"the kernel has no netfilter queue for us: {_first_error(done.stderr)}")

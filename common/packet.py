@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from socket import AF_INET, AF_INET6, inet_ntop
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NamedTuple, TypeAlias
 
 from common.mptcp_option import (
@@ -400,6 +400,28 @@ def insert_option(data: Bytes, kind: int, value: Bytes) -> bytes:
     if len(options) > MAX_OPTIONS:
         raise PacketError(f"no room for option {kind} among the TCP options")
     return _with_options(packet, options)
+
+
+def readdress(data: Bytes, destination: str, dport: int) -> bytes:
+    """The packet with another destination, an address (text) of its own family and a port: what NAT has done, undone.
+
+    Raises PacketError where parse() does, and if the segment is signed.
+    """
+    packet = _open(data)
+    ip = packet.ip
+    if ip.has_ah or any(span.kind in _SIGNATURES for span in packet.spans):
+        raise PacketError("segment is signed (AH, TCP-MD5 or TCP-AO)")
+    address = inet_pton(ip.family, destination)
+    changed = bytearray(packet.data[: ip.length])
+    start = 16 if ip.family == AF_INET else 24
+    changed[start : start + len(address)] = address
+    (before,) = _U16.unpack_from(changed, ip.tcp_offset + 2)
+    _U16.pack_into(changed, ip.tcp_offset + 2, dport)
+    growth = _sum(address) - _sum(ip.destination)
+    _adjust(changed, ip.tcp_offset + 16, growth + dport - before)
+    if ip.family == AF_INET:
+        _adjust(changed, 10, growth)
+    return bytes(changed)
 
 
 def insert_mp_capable(data: Bytes, *, version: int = 1, flags: int = MP_CAPABLE_HMAC_SHA256) -> bytes:

@@ -111,6 +111,20 @@ class Routing:
             self._do("rule", "add", family=family, priority=priority, iifname="lo", table=_RT_TABLE_MAIN, **marked)
             self._do("rule", "add", family=family, priority=priority + 1, table=table, **marked)
 
+    def replay_marked(self, table: int, priority: int) -> None:
+        """What this host sends with a mark for that comes back in (common/replay.py), by deliver_marked()'s table."""
+        for family in self.families:
+            self._do(
+                "rule",
+                "add",
+                family=family,
+                priority=priority,
+                table=table,
+                fwmark=marks.REPLAYED,
+                fwmask=marks.REPLAYED,
+                protocol=PROTOCOL,
+            )
+
     def default_through(self, device: DeviceState, family: int, table: int) -> None:
         """The table's only route: everything leaves by this device."""
         gateway = device.gateways[family]

@@ -47,17 +47,22 @@ _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 Address = tuple[str, int]
 
 
-def listener(family: int, port: int, protocol: int) -> socket.socket:
+def listener(family: int, port: int, protocol: int, mark: int = 0) -> socket.socket:
     """A listener for connections that TPROXY sends to the loopback address and ``port``; nobody else can reach it.
 
-    What is set here, each accepted socket inherits. Raises OSError (EADDRINUSE, EPERM, EPROTONOSUPPORT).
+    What is set here, each accepted socket inherits, ``mark`` too, which is that of its packets.
+    Raises OSError (EADDRINUSE, EPERM, EPROTONOSUPPORT).
     """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a listener of its own
+            # IPv4 has a listener of its own; but a connection that is for IPv6 only gets no subflow over IPv4
+            # (mptcp_pm_addr_families_match(), net/mptcp/pm.c).
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         _prepare(sock, family, protocol)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         sock.bind((_LOOPBACK[socket.AddressFamily(family)], port))
         sock.listen(BACKLOG)
     except OSError:

@@ -26,6 +26,7 @@ from common.gate import Gate, Limits, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
+from common.replay import Replay
 
 _BATCH: Final = 0.005  # seconds that news for control may wait for company
 _LAST_FLOWS: Final = 1.0  # seconds between looks whether the last connection of an orphan has ended
@@ -51,14 +52,18 @@ class Entrance:
     listeners: Sequence[socket.socket]
     release_mark: int
     limits: Limits
+    replay: Replay | None
 
     def close(self) -> None:
         self.queue.close()
         for listener in self.listeners:
             listener.close()
+        if self.replay:
+            self.replay.close()
 
     def descriptors(self) -> set[int]:
-        return {self.queue.fileno(), *(listener.fileno() for listener in self.listeners)}
+        listeners = (listener.fileno() for listener in self.listeners)
+        return {self.queue.fileno(), *listeners, *(self.replay.descriptors() if self.replay else ())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Worker:
         self._loop = loop
         self._channel = Channel(loop, equipment.channel, self._on_message, self._on_orphaned)
         self._gates = [
-            Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth)
+            Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth, it.replay)
             for it in equipment.entrances
         ]
         self._grown: list[int] = []

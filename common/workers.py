@@ -24,6 +24,7 @@ from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
 from common.orphans import Orphans
+from common.replay import Replay
 from common.system import SystemLacks, families
 from common.worker import Duty, Entrance, Equipment
 
@@ -226,7 +227,7 @@ def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
         listeners = []
         for family in families():
             try:
-                listener = transparent.listener(family, port, duty.role.client_protocol)
+                listener = transparent.listener(family, port, duty.role.client_protocol, duty.role.client_mark)
             except OSError as error:
                 raise SystemLacks(_why_no_listener(error, port)) from None
             undo.callback(listener.close)
@@ -235,8 +236,14 @@ def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
             waiting = Queue(queue)
         except OSError as error:
             raise SystemLacks(_why_no_queue(error, queue)) from None
+        undo.callback(waiting.close)
+        mark = duty.release(number)
+        try:
+            replay = Replay(mark, families()) if duty.role.replays else None
+        except OSError as error:
+            raise SystemLacks(f"cannot have a raw socket: {error.strerror}") from None
         undo.pop_all()
-        return Entrance(duty, waiting, listeners, duty.release(number), limits)
+        return Entrance(duty, waiting, listeners, mark, limits, replay)
 
 
 def _why_no_listener(error: OSError, port: int) -> str:

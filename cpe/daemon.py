@@ -13,11 +13,12 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
-from common.config import MAX_WORKERS, CpeConfig
+from common.config import INBOUND, MAX_WORKERS, CpeConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed
 from common.gate import Role
@@ -34,6 +35,7 @@ from common.transparent import Address
 from common.worker import Duty
 from common.workers import Workers
 from cpe.blackholes import Blackholes
+from cpe.forwards import NOTE, forwarded_from
 from cpe.intercept import Interception
 from cpe.joins import Join, Joins, SecondaryLink
 
@@ -78,7 +80,7 @@ def run(config: CpeConfig, run_dir: Path) -> None:
         undo.callback(paths.close)
         workers = Workers(
             loop,
-            [Duty(_role(config, devices), config.queue, config.listen_port, marks.release)],
+            _duties(config, devices),
             config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
             config.max_flows,
             1 << 62,  # no limit for each host
@@ -94,7 +96,7 @@ def run(config: CpeConfig, run_dir: Path) -> None:
         settings.apply()
         undo.callback(routing.clean)
         _install_routes(routing, config, devices)
-        _install_rules(undo, config, workers.count)
+        _install_rules(undo, config, devices, workers.count)
 
         control = ControlSocket(
             loop,
@@ -182,12 +184,48 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         server_protocol=transparent.MPTCP,
         decide=Interception(config, frozenset(int(family) for family in addresses), device_name).decide,
         source=source,
-        host=lambda address: address,
+        host=lambda key: key[0],
         server_mark=marks.server_leg(config.links.index(config.primary)),
         strips=False,
         join_after=config.join_after,
         experience=Blackholes(mptcp.syns_with_the_option()),
     )
+
+
+def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
+    """For connections that are opened from the Internet: here Multipath TCP ends.
+
+    The leg with the mark of server legs is the one over the primary link in both roles: by that it is routed, and
+    connection tracking tells the two apart.
+    """
+    return Role(
+        client_protocol=transparent.MPTCP,
+        server_protocol=transparent.TCP,
+        decide=Interception(config, frozenset((socket.AF_INET, socket.AF_INET6)), device_name).decide_inbound,
+        source=lambda syn: (syn.source, syn.sport),
+        host=lambda key: key[0],
+        server_mark=marks.INNER_LEG,
+        strips=True,
+        join_after=config.join_after,
+        plain="the gateway that asked for Multipath TCP goes on without",
+        client_mark=marks.server_leg(config.links.index(config.primary)),
+        replays=True,
+        addressed=forwarded_from(_primary_address(config, devices)),
+    )
+
+
+def _primary_address(config: CpeConfig, devices: dict[str, DeviceState]) -> str:
+    """The IPv4 address where port forwards are; an address of nobody if there is none."""
+    found = devices[config.primary.name].addresses.get(socket.AF_INET)
+    return found[0] if found else "0.0.0.0"
+
+
+def _duties(config: CpeConfig, devices: dict[str, DeviceState]) -> list[Duty]:
+    outbound = Duty(_role(config, devices), config.queue, config.listen_port, marks.release)
+    if not config.inbound:
+        return [outbound]
+    queue, port = config.queue + INBOUND, config.listen_port + INBOUND
+    return [replace(outbound, share=0.75), Duty(_inbound_role(config, devices), queue, port, marks.replay, share=0.25)]
 
 
 def _secondary_links(config: CpeConfig, devices: dict[str, DeviceState]) -> list[SecondaryLink]:
@@ -209,6 +247,8 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
     """
     routing.clean()
     routing.deliver_marked(config.table_base, config.rule_priority)
+    if config.inbound:
+        routing.replay_marked(config.table_base, config.rule_priority + 6)
     for place, link in enumerate(config.links):
         state, table = devices[link.name], config.table_base + 1 + place
         for family in routing.families:
@@ -220,7 +260,7 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
             routing.lookup_marked(family, marks.server_leg(place), table, config.rule_priority + 4)
 
 
-def _install_rules(undo: ExitStack, config: CpeConfig, workers: int) -> None:
+def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, DeviceState], workers: int) -> None:
     nft.remove_iptables_rules()
     undo.callback(nft.unload)
     nft.load(
@@ -228,10 +268,22 @@ def _install_rules(undo: ExitStack, config: CpeConfig, workers: int) -> None:
         {
             "lan": nft.names(config.lan),
             "links": nft.names(link.device for link in config.links),
-            "release": nft.release_map(config.listen_port, workers),
+            "release": nft.release_map(
+                (marks.release, config.listen_port), (marks.replay, config.listen_port + INBOUND), workers=workers
+            ),
         },
     )
     undo.callback(nft.add_queue_rule(config.queue, workers))
+    if config.inbound:
+        nft.load(
+            "inbound-cpe.nft",
+            {
+                "primary": config.primary.device,
+                "address": _primary_address(config, devices),
+                "note": NOTE,
+            },
+        )
+        undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, nft.FORWARDED))
 
 
 def _status(config: CpeConfig, devices: dict[str, DeviceState], workers: Workers, reply: Reply) -> None:

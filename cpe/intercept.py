@@ -58,3 +58,15 @@ class Interception:
         if self._passes_native and syn.mp_capable is not None:
             return Decision("the client's own Multipath TCP")
         return BOND
+
+    def decide_inbound(self, syn: Segment, device: int) -> Decision:
+        """Of a SYN from the Internet that is on its way to a host of the LAN, or to a port forward's."""
+        capable = syn.mp_capable
+        if capable is None:
+            return Decision("no MP_CAPABLE")
+        if capable.version != 1 or not capable.no_join_here:
+            return Decision("not a gateway's Multipath TCP", untouched=True)
+        for rule in self._rules:
+            if rule.matches(syn, lambda: self._device_name(device)):
+                return rule.decision
+        return BOND

@@ -37,6 +37,9 @@ _NATIVE = Decision("not a router's Multipath TCP", untouched=True)
 _NO_SUBSCRIBER = Decision("not a subscriber")
 _SPECIAL = Decision("private or special destination")
 _PROTECTED = Decision("protected destination")
+_SPECIAL_SOURCE = Decision("private or special source")
+_PROTECTED_SOURCE = Decision("protected source")
+_BETWEEN_SUBSCRIBERS = Decision("source is a subscriber")
 _SUBSCRIBER = Decision("destination is a subscriber")
 
 
@@ -70,6 +73,28 @@ class Admission:
             return _PROTECTED
         if syn.destination in self._subscribers:
             return _SUBSCRIBER
+        return BOND
+
+
+class InboundAdmission:
+    """The decision on each SYN from the Internet for a subscriber, which the gateway's firewall has let through."""
+
+    def __init__(self, config: HagConfig) -> None:
+        self._subscribers = Prefixes(config.subscribers)
+        self._special = Prefixes((*SPECIAL, *TRANSLATED))
+        self._protected = Prefixes(config.protect)
+
+    def decide(self, syn: Segment, _device: int = 0) -> Decision:
+        if syn.mp_capable is not None:
+            return _NATIVE
+        if syn.destination not in self._subscribers:
+            return _NO_SUBSCRIBER
+        if syn.source in self._special or _is_isatap(syn.source):
+            return _SPECIAL_SOURCE
+        if syn.source in self._protected:
+            return _PROTECTED_SOURCE
+        if syn.source in self._subscribers:
+            return _BETWEEN_SUBSCRIBERS
         return BOND
 
 

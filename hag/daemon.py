@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from common import daemon, marks, nft, privilege, transparent
-from common.config import MAX_WORKERS, HagConfig
+from common.config import INBOUND, MAX_WORKERS, HagConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed
 from common.gate import Role
@@ -32,7 +33,7 @@ from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
 from common.worker import Duty
 from common.workers import Workers
-from hag.admit import Admission, closed
+from hag.admit import Admission, InboundAdmission, closed
 from hag.announcement import Announcement
 from hag.subscribers import Subscribers
 
@@ -45,6 +46,10 @@ SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_tw_reuse_delay", "1", "which with timestamps is at once"),
 )
 
+
+INBOUND_SETTINGS: Final = (
+    Sysctl("net.mptcp.blackhole_timeout", "0", "one subscriber who loses our SYNs must not end bonding for all"),
+)
 
 # What the table counts, and what it is called in 'status'
 COUNTERS: Final = {
@@ -82,7 +87,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
 
         workers = Workers(
             loop,
-            [Duty(_role(config), config.queue, config.listen_port, marks.release)],
+            _duties(config),
             config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
             config.max_flows,
             config.max_flows_per_subscriber,
@@ -95,7 +100,8 @@ def run(config: HagConfig, run_dir: Path) -> None:
 
         announcer = Announcer()
         undo.callback(announcer.close)
-        settings = Settings(run_dir / "hag.settings", (*SETTINGS, SubflowLimit(announcer)))
+        inbound = INBOUND_SETTINGS if config.inbound else ()
+        settings = Settings(run_dir / "hag.settings", (*SETTINGS, *inbound, SubflowLimit(announcer)))
         undo.callback(settings.restore)
         settings.apply()
         announcement = Announcement(loop, announcer, announced)
@@ -104,6 +110,8 @@ def run(config: HagConfig, run_dir: Path) -> None:
         undo.callback(routing.clean)
         routing.clean()
         routing.deliver_marked(config.table_base, config.rule_priority)
+        if config.inbound:
+            routing.replay_marked(config.table_base, config.rule_priority + 6)
         _install_rules(undo, config, workers.count)
 
         control = ControlSocket(
@@ -137,20 +145,52 @@ def _join_endpoints(routing: Routing, config: HagConfig) -> list[Endpoint]:
 
 
 def _role(config: HagConfig) -> Role:
-    def source(syn: Segment) -> Address:
-        """The server sees who it would see without us."""
-        return syn.source, syn.sport
-
+    subscribers = Subscribers(config.delegated_prefix)
     return Role(
         client_protocol=transparent.MPTCP,
         server_protocol=transparent.TCP,
         decide=Admission(config).decide,
-        source=source,
-        host=Subscribers(config.delegated_prefix).of,
+        source=as_seen,
+        host=lambda key: subscribers.of(key[0]),
         server_mark=marks.server_leg(),
         strips=True,
         join_after=1 << 62,
     )
+
+
+def _inbound_role(config: HagConfig) -> Role:
+    """For connections that are opened from the Internet: here MP_CAPABLE goes into the SYN.
+
+    The leg with the mark of server legs is the one on the Internet's side in both roles: by that, connection tracking
+    tells the two apart.
+    """
+    subscribers = Subscribers(config.delegated_prefix)
+    return Role(
+        client_protocol=transparent.TCP,
+        server_protocol=transparent.MPTCP,
+        decide=InboundAdmission(config).decide,
+        source=as_seen,
+        host=lambda key: subscribers.of(key[2]),
+        server_mark=marks.INNER_LEG,
+        strips=False,
+        join_after=1 << 62,
+        plain="the subscriber's side takes no Multipath TCP",
+        client_mark=marks.server_leg(),
+        replays=True,
+    )
+
+
+def as_seen(syn: Segment) -> Address:
+    """Whoever the connection is for sees who it would see without us."""
+    return syn.source, syn.sport
+
+
+def _duties(config: HagConfig) -> list[Duty]:
+    outbound = Duty(_role(config), config.queue, config.listen_port, marks.release)
+    if not config.inbound:
+        return [outbound]
+    queue, port = config.queue + INBOUND, config.listen_port + INBOUND
+    return [replace(outbound, share=0.75), Duty(_inbound_role(config), queue, port, marks.replay, share=0.25)]
 
 
 def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
@@ -161,10 +201,15 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
         {
             "access": nft.names(config.access),
             **nft.prefixes("closed", closed(config)),
-            "release": nft.release_map(config.listen_port, workers),
+            "release": nft.release_map(
+                (marks.release, config.listen_port), (marks.replay, config.listen_port + INBOUND), workers=workers
+            ),
         },
     )
     undo.callback(nft.add_queue_rule(config.queue, workers))
+    if config.inbound:
+        nft.load("inbound-hag.nft", nft.prefixes("subscriber", config.subscribers))
+        undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, nft.FORWARDED))
 
 
 def _status(config: HagConfig, announced: list[Endpoint], workers: Workers, reply: Reply) -> None:

@@ -121,6 +121,7 @@ config bypass
         join_addresses=(ip_address("2001:db8::9"), ip_address("192.0.2.9")),
         join_port=9009,
         native_mptcp=NativeMptcp.PASS,
+        inbound=False,
         workers=4,
         max_flows=1000,
         queue=10,
@@ -143,6 +144,7 @@ def test_defaults_of_a_home_router() -> None:
         join_addresses=(),
         join_port=9001,
         native_mptcp=NativeMptcp.BOND,
+        inbound=False,
         workers=1,
         max_flows=None,
         queue=4800,
@@ -164,6 +166,7 @@ def test_defaults_of_a_gateway() -> None:
         max_flows_per_subscriber=None,
         delegated_prefix=56,
         native_mptcp=NativeMptcp.PASS,
+        inbound=False,
         workers=None,
         max_flows=None,
         queue=4900,
@@ -575,3 +578,23 @@ def test_examples_of_the_document() -> None:
     assert hag(gateway).subscribers == (ip_network("2001:db8:1000::/36"), ip_network("198.51.100.0/24"))
     assert hag(gateway).max_flows == 200_000
     assert hag(gateway).protect == (ip_network("10.0.0.0/8"),)
+
+
+def test_inbound_is_said_with_1_and_0() -> None:
+    section = "config hag\n\tlist access 'a'\n\toption join_device 'b'\n\tlist subscriber '192.0.2.0/24'\n"
+    for value, meant in (("1", True), ("0", False)):
+        parsed = config.parse(section + f"\toption inbound '{value}'\n", "f").hag
+        assert parsed
+        assert parsed.inbound is meant
+    with pytest.raises(ConfigErrors, match="'yes' is neither '1' nor '0'"):
+        config.parse(section + "\toption inbound 'yes'\n", "f")
+
+
+def test_inbound_takes_more_queues_and_ports() -> None:
+    section = "config hag\n\tlist access 'a'\n\toption join_device 'b'\n\tlist subscriber '192.0.2.0/24'\n"
+    section += "\toption workers '1'\n\toption queue '65500'\n"
+    assert config.parse(section, "f").hag
+    with pytest.raises(ConfigErrors, match="leaves no room"):
+        config.parse(section + "\toption inbound '1'\n", "f")
+    with pytest.raises(ConfigErrors, match="is also a worker's"):
+        config.parse(section.replace("65500", "4900") + "\toption inbound '1'\n\toption join_port '4964'\n", "f")

@@ -9,17 +9,21 @@ import pytest
 from common import config, marks
 from common.flow import Refusal
 
-DELIVER = (Path(__file__).parents[2] / "nftables" / "deliver.nft").read_text()
+NFTABLES = Path(__file__).parents[2] / "nftables"
+DELIVER = (NFTABLES / "deliver.nft").read_text()
 FOREIGN = 0x00ABCDEF
 
 
 def ours() -> list[int]:
     return [
         marks.GATE,
+        marks.GATE_INBOUND,
+        marks.INNER_LEG,
         marks.DELIVER,
         *marks.REFUSE.values(),
         *(marks.server_leg(index) for index in range(marks.MAX_LINKS)),
         *(marks.release(worker) for worker in range(marks.MAX_WORKERS)),
+        *(marks.replay(worker) for worker in range(marks.MAX_WORKERS)),
     ]
 
 
@@ -30,7 +34,7 @@ def test_each_mark_is_another_and_all_fit_into_the_byte_that_is_ours() -> None:
 
 def test_only_released_syns_are_at_or_above_the_first_release_mark() -> None:
     """deliver.nft tells them by that, without a list of workers."""
-    released = {marks.release(worker) for worker in range(marks.MAX_WORKERS)}
+    released = {mark(worker) for worker in range(marks.MAX_WORKERS) for mark in (marks.release, marks.replay)}
     assert {mark for mark in ours() if mark >= marks.release(0)} == released
 
 
@@ -38,6 +42,22 @@ def test_server_legs_have_the_upper_half_of_the_byte_for_themselves() -> None:
     """hybrid-hag.nft tells them by that."""
     legs = {marks.server_leg(link) for link in range(marks.MAX_LINKS)}
     assert {mark for mark in ours() if mark & 0xF0000000 == marks.server_leg()} == legs
+
+
+def test_what_begins_again_is_told_by_one_bit_from_all_else_that_leaves_this_host() -> None:
+    replayed = {marks.replay(worker) for worker in range(marks.MAX_WORKERS)}
+    arriving = {marks.release(worker) for worker in range(marks.MAX_WORKERS)}
+    assert {mark for mark in ours() if mark & marks.REPLAYED} - arriving == replayed
+    for file in ("inbound-cpe.nft", "inbound-hag.nft"):
+        assert f"meta mark & {marks.REPLAYED:#x} != 0x0" in (NFTABLES / file).read_text()
+
+
+def test_the_rulesets_for_connections_from_the_internet_know_their_marks() -> None:
+    for file in ("inbound-cpe.nft", "inbound-hag.nft", "inbound.nft"):
+        assert f"{marks.GATE_INBOUND:#x}" in (NFTABLES / file).read_text()
+    assert f"== {marks.INNER_LEG:#x}" in (NFTABLES / "inbound-hag.nft").read_text()
+    for answer, mark in marks.REFUSE.items():
+        assert f"== {mark:#x} reject" in (NFTABLES / "inbound.nft").read_text(), answer
 
 
 def test_the_ruleset_writes_the_dscp_that_a_mark_says_and_takes_it_out_of_the_mark() -> None:

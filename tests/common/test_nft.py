@@ -18,12 +18,12 @@ VARIABLES = {
     CPE: {
         "lan": nft.names(["lan", "br-guest"]),
         "links": nft.names(["xdsl", "lte"]),
-        "release": nft.release_map(9000, 2),
+        "release": nft.release_map((marks.release, 9000), workers=2),
     },
     HAG: {
         "access": nft.names(["vlan100"]),
         **nft.prefixes("closed", map(ip_network, ["10.0.0.0/8", "10.1.0.0/16", "fe80::/10"])),
-        "release": nft.release_map(9000, 2),
+        "release": nft.release_map((marks.release, 9000), workers=2),
     },
 }
 FOREIGN = """
@@ -66,8 +66,11 @@ def test_names() -> None:
 
 
 def test_release_map() -> None:
-    assert nft.release_map(9000, 1) == "{ 0x60000000 : 9000 }"
-    assert nft.release_map(9000, 3) == "{ 0x60000000 : 9000, 0x61000000 : 9001, 0x62000000 : 9002 }"
+    assert nft.release_map((marks.release, 9000), workers=1) == "{ 0x60000000 : 9000 }"
+    assert (
+        nft.release_map((marks.release, 9000), workers=3)
+        == "{ 0x60000000 : 9000, 0x61000000 : 9001, 0x62000000 : 9002 }"
+    )
 
 
 def test_loaded_and_taken_out(namespace: Namespace, file: str) -> None:
@@ -85,13 +88,13 @@ def test_loaded_again_it_replaces_what_a_crash_left(namespace: Namespace, file: 
     once = ruleset(namespace)
     nft.load(file, VARIABLES[file])
     assert ruleset(namespace) == once
-    nft.load(file, VARIABLES[file] | {"release": nft.release_map(7000, 1)})
+    nft.load(file, VARIABLES[file] | {"release": nft.release_map((marks.release, 7000), workers=1)})
     assert ": 7000" in ruleset(namespace)
     assert ": 9000" not in ruleset(namespace)
 
 
 def test_as_many_workers_as_there_may_be(namespace: Namespace, file: str) -> None:
-    nft.load(file, VARIABLES[file] | {"release": nft.release_map(9000, marks.MAX_WORKERS)})
+    nft.load(file, VARIABLES[file] | {"release": nft.release_map((marks.release, 9000), workers=marks.MAX_WORKERS)})
     assert f"{marks.release(marks.MAX_WORKERS - 1):#x} : {9000 + marks.MAX_WORKERS - 1}" in ruleset(namespace)
 
 
@@ -172,3 +175,29 @@ def test_other_peoples_rules_stay(namespace: Namespace, file: str) -> None:
     assert [table for table in ruleset(namespace).split("\ntable ") if " other " in table] == [
         table for table in before.split("\ntable ") if " other " in table
     ]
+
+
+INBOUND = {
+    CPE: ("inbound-cpe.nft", {"primary": "xdsl", "address": "198.51.100.2", "note": "note_little"}),
+    HAG: ("inbound-hag.nft", nft.prefixes("subscriber", [ip_network("198.51.100.0/24")])),
+}
+
+
+def test_what_is_added_for_connections_from_the_internet_goes_with_the_table(namespace: Namespace, file: str) -> None:
+    nft.remove_iptables_rules()
+    nft.load(file, VARIABLES[file])
+    without = ruleset(namespace)
+    added, variables = INBOUND[file]
+    nft.load(added, variables)
+    undo = nft.add_queue_rule(64, 2, nft.FORWARDED)
+    assert f"{marks.GATE_INBOUND:#x}" in ruleset(namespace)
+    undo()
+    nft.load(file, VARIABLES[file])
+    assert ruleset(namespace) == without
+
+
+@pytest.mark.parametrize("note", ["note_little", "note_big"])
+def test_either_order_of_bytes(namespace: Namespace, note: str) -> None:
+    nft.load(CPE, VARIABLES[CPE])
+    nft.load("inbound-cpe.nft", INBOUND[CPE][1] | {"note": note})
+    assert f"jump {note}" in ruleset(namespace)

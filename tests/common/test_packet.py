@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from socket import AF_INET, AF_INET6
 from typing import Any
 
@@ -43,6 +44,7 @@ from common.packet import (
     insert_mp_capable,
     insert_option,
     parse,
+    readdress,
     strip_mp_capable,
     strip_option,
 )
@@ -542,6 +544,25 @@ def test_mss_is_lowered_to_1400(flags: int, before: str, after: str) -> None:
     clamped = clamp_mss(packet(before, flags=flags), 1400)
     assert area(clamped) == after
     assert checksums_ok(clamped)
+
+
+@pytest.mark.parametrize(
+    ("before", "destination", "dport"),
+    [(SYN4, "203.0.113.255", 80), (SYN4, "0.0.0.0", 1), (SYN6, "2001:db8::f00", 65535)],
+)
+def test_another_destination(before: bytes, destination: str, dport: int) -> None:
+    was = parse(before)
+    changed = readdress(before, destination, dport)
+    now = parse(changed)
+    assert (now.destination, now.dport) == (destination, dport)
+    assert now == replace(was, destination=destination, dport=dport)
+    assert checksums_ok(changed)
+    assert readdress(changed, was.destination, was.dport) == before
+
+
+def test_no_other_destination_for_what_is_signed() -> None:
+    with pytest.raises(PacketError, match="signed"):
+        readdress(packet("1312" + "00" * 16 + "0101", flags=SYN), "203.0.113.1", 80)
 
 
 @pytest.mark.parametrize("mss", [0, -1, 65536])

@@ -20,6 +20,9 @@ config link 'xdsl'
     option device 'xdsl0'
     option role 'primary'
 """
+GATEWAY = (30, bytes((0x01, 0x21)))  # as a HAG sends it: flag C, no joins here
+NATIVE = (30, bytes((0x01, 0x01)))
+OLD = (30, bytes((0x00, 0x81)) + bytes(range(8)))
 BOTH = frozenset({int(socket.AF_INET), int(socket.AF_INET6)})
 
 
@@ -159,3 +162,34 @@ def test_the_first_rule_that_matches_is_the_reason() -> None:
     rules = interception("config bypass 'a'\n list dport '22'\nconfig bypass 'b'\n list dport '20-30'\n")
     assert decide(rules, syn("198.51.100.1", 22)) == "bypass 'a'"
     assert decide(rules, syn("198.51.100.1", 23)) == "bypass 'b'"
+
+
+def inbound(syn: Segment, bypass: str = "") -> tuple[str | None, bool]:
+    decision = interception(bypass).decide_inbound(syn, 9)
+    return decision.passed, decision.untouched
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [("203.0.113.7", "192.168.1.10"), ("2001:db8:3::7", "2001:db8::10")]
+)
+def test_from_the_internet_what_a_gateway_sends_is_bonded(source: str, destination: str) -> None:
+    assert inbound(syn(destination, source=source, options=[GATEWAY])) == (None, False)
+
+
+@pytest.mark.parametrize("options", [[NATIVE], [OLD]], ids=["native", "version 0"])
+def test_from_the_internet_hosts_that_speak_multipath_tcp_have_it_with_each_other(options: list[Any]) -> None:
+    assert inbound(syn("2001:db8::10", source="2001:db8:3::7", options=options)) == (
+        "not a gateway's Multipath TCP",
+        True,
+    )
+
+
+def test_from_the_internet_nothing_is_bonded_without_the_option() -> None:
+    assert inbound(syn("2001:db8::10", source="2001:db8:3::7")) == ("no MP_CAPABLE", False)
+
+
+def test_bypass_holds_for_what_comes_from_the_internet_and_takes_the_option_out() -> None:
+    rule = "config bypass 'mail'\n    list dport '25'\n    list dst '192.168.1.10'\n"
+    mail = syn("192.168.1.10", 25, source="203.0.113.7", options=[GATEWAY])
+    assert inbound(mail, rule) == ("bypass 'mail'", False)
+    assert inbound(syn("192.168.1.10", 80, source="203.0.113.7", options=[GATEWAY]), rule) == (None, False)

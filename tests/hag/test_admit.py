@@ -11,7 +11,7 @@ from common import config, packet
 from common.gate import Decision
 from common.packet import Segment
 from common.prefixes import Prefixes
-from hag.admit import Admission, closed
+from hag.admit import Admission, InboundAdmission, closed
 
 CONFIG = """
 config hag 'hag'
@@ -254,3 +254,37 @@ def test_whose_multipath_tcp_it_is(option: Any, more: str, passed: str | None, u
 def test_native_multipath_tcp_is_nobodys_business_but_its_ends() -> None:
     assert decision(syn("192.0.2.7", "203.0.113.1", options=[NATIVE])).untouched
     assert decision(syn("192.0.2.7", "192.0.2.1", options=[NATIVE]), BOND) == Decision("not a subscriber")
+
+
+def inbound(source: str, destination: str, **tcp: Any) -> Decision:
+    parsed = config.parse(CONFIG, "f").hag
+    assert parsed
+    return InboundAdmission(parsed).decide(syn(source, destination, **({"options": []} | tcp)))
+
+
+@pytest.mark.parametrize(("source", "destination"), [("192.0.2.1", SUBSCRIBER4), ("2001:db8:4000::1", SUBSCRIBER6)])
+def test_from_the_internet_to_a_subscriber(source: str, destination: str) -> None:
+    assert inbound(source, destination) == Decision()
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "why"),
+    [
+        ("192.0.2.1", "198.51.100.64", "not a subscriber"),
+        ("2001:db8:4000::1", "2001:db8:2000::1", "not a subscriber"),
+        ("10.0.0.1", SUBSCRIBER4, "private or special source"),
+        ("127.0.0.1", SUBSCRIBER4, "private or special source"),
+        ("2002:a00:1::1", SUBSCRIBER6, "private or special source"),
+        ("203.0.113.1", SUBSCRIBER4, "protected source"),
+        ("2001:db8:3000::1", SUBSCRIBER6, "protected source"),
+        ("198.51.100.9", SUBSCRIBER4, "source is a subscriber"),
+    ],
+)
+def test_from_the_internet_what_is_not_bonded(source: str, destination: str, why: str) -> None:
+    assert inbound(source, destination).passed == why
+
+
+def test_from_the_internet_hosts_that_speak_multipath_tcp_have_it_with_each_other() -> None:
+    decision = inbound("192.0.2.1", SUBSCRIBER4, options=[NATIVE])
+    assert decision.passed
+    assert decision.untouched

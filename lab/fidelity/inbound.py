@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows on connections that are opened from the Internet, to hosts behind the router.
+
+Over IPv6 directly, over IPv4 by a port forward of the router. So the Internet's client is on the node `server` here,
+and the host that it wants is on the node `client`.
+"""
+
+import contextlib
+import errno
+import socket
+import time
+
+from lab.bonded import Pair
+from lab.daemons import Daemon
+from lab.fidelity.bench import (
+    PATIENCE,
+    Bench,
+    Ends,
+    Mismatch,
+    Sending,
+    equal,
+    exchange,
+    expect,
+    payload,
+    receive,
+    receive_all,
+    sha256,
+)
+from lab.fidelity.matrix import row
+from lab.fidelity.opening import SLACK, UNREACHABLE, UNREACHABLE6
+
+INSIDE, OUTSIDE = 8080, 80  # the host's port, and the port of the router's IPv4 address that is forwarded to it
+CLOSED_INSIDE, CLOSED_OUTSIDE = 8081, 81  # a forward to where nobody listens
+FIREWALLED = 8082  # the router's firewall does not let this through, though there is a forward
+SERVICE = 8083  # of the router itself
+UNALLOCATED = {4: "198.51.100.30", 6: "2001:db8:1000:1::dead"}
+SCAN = 3000  # more than one subscriber may have half-open, on all workers together
+
+# What the router's owner adds for his servers: forwards, and what the firewall is to let through.
+CPE = f"""\
+insert rule inet lab_firewall forward iifname "xdsl" oifname "lan" tcp dport {{ {INSIDE}, {CLOSED_INSIDE} }} accept
+insert rule inet lab_firewall forward iifname "xdsl" tcp dport {FIREWALLED} reject with icmpx type admin-prohibited
+insert rule inet lab_firewall input iifname "xdsl" tcp dport {SERVICE} accept
+table ip lab_forwards {{
+  chain prerouting {{
+    type nat hook prerouting priority dstnat
+    iifname "xdsl" ip daddr 198.51.100.2 tcp dport {OUTSIDE} dnat to 192.0.2.10:{INSIDE}
+    iifname "xdsl" ip daddr 198.51.100.2 tcp dport {CLOSED_OUTSIDE} dnat to 192.0.2.10:{CLOSED_INSIDE}
+    iifname "xdsl" ip daddr 198.51.100.2 tcp dport {FIREWALLED} dnat to 192.0.2.10:{FIREWALLED}
+  }}
+}}
+"""
+HAG = """\
+insert rule inet lab_firewall forward iifname "core" oifname "xdsl" accept
+"""
+
+TRANSFER = 4_000_000  # bytes
+
+
+class Inbound(Pair):
+    """A pair that bonds connections from the Internet too, or whose one side does not."""
+
+    def __init__(self, *, cpe: str = "1", hag: str = "1") -> None:
+        super().__init__(cpe_options={"inbound": cpe}, hag_options={"inbound": hag})
+
+    def __enter__(self) -> Pair:
+        super().__enter__()
+        self.lab.cpe.run(["nft", "-f", "-"], text=CPE)
+        self.lab.hag.run(["nft", "-f", "-"], text=HAG)
+        return self
+
+
+def cpe_off() -> Pair:
+    return Inbound(cpe="0")
+
+
+def hag_off() -> Pair:
+    return Inbound(hag="0")
+
+
+def address(bench: Bench, outside: int = OUTSIDE, inside: int = INSIDE) -> tuple[str, int]:
+    """Where the Internet's client connects to."""
+    if bench.family == 4:
+        return bench.lab.cpe.address("xdsl", 4), outside
+    return bench.lab.client.address("lan", 6), inside
+
+
+def inside_listener(bench: Bench, port: int = INSIDE) -> socket.socket:
+    listener = bench.tcp(bench.lab.client, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+    listener.bind((bench.lab.client.address("lan", bench.family), port))
+    listener.listen(64)
+    return listener
+
+
+def outside_client(bench: Bench) -> socket.socket:
+    client = bench.tcp(bench.lab.server, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+    client.bind((bench.server_address, 0))
+    return client
+
+
+def connect(bench: Bench) -> Ends:
+    """A connection from the Internet with both its ends; the host inside sees whose it is."""
+    with inside_listener(bench) as listener:
+        client = outside_client(bench)
+        client.connect(address(bench))
+        server, peer = listener.accept()
+    bench.undo(server.close)
+    server.settimeout(PATIENCE)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    equal("whom the host inside sees", peer[:2], client.getsockname()[:2])
+    return Ends(client, server)
+
+
+def carries(bench: Bench, source: socket.socket, sink: socket.socket, size: int, seed: int) -> None:
+    """So many bytes one way, which must arrive as they were sent."""
+    data = payload(size, seed)
+    sending = Sending(source, data)
+    got = receive(sink, size)
+    sending.finish()
+    equal("the hash", sha256(got), sha256(data))
+
+
+def both(bench: Bench) -> tuple[Daemon, Daemon]:
+    return bench.cpe, bench.hag
+
+
+def plainly(bench: Bench) -> None:
+    """A connection from the Internet works, and nobody says that it is bonded."""
+    before = [bench.counter(daemon, "opened: bonded") for daemon in both(bench)]
+    ends = connect(bench)
+    exchange(ends)
+    ends.client.shutdown(socket.SHUT_WR)
+    equal("what the host receives", receive_all(ends.server).ending, "FIN")
+    ends.server.shutdown(socket.SHUT_WR)
+    equal("what the client receives", receive_all(ends.client).ending, "FIN")
+    equal("bonded connections", [bench.counter(daemon, "opened: bonded") for daemon in both(bench)], before)
+
+
+@row("7a", "from the Internet: bonded on both boxes, over both accesses, both ways", setup=Inbound)
+def bonded_from_the_internet(bench: Bench) -> None:
+    ends = connect(bench)
+    exchange(ends)
+    name = ends.client.getsockname()[:2]
+    for daemon in both(bench):
+        (flow,) = bench.flows(daemon)
+        expect(flow["bonded"], f"{daemon.name} does not bond it: {flow}")
+        equal(f"the client that {daemon.name} shows", (flow["client"], flow["client_port"]), name)
+        equal(f"the server that {daemon.name} shows", (flow["server"], flow["server_port"]), address(bench))
+    before = {access.name: access.stats() for access in bench.lab.accesses}
+    carries(bench, ends.client, ends.server, TRANSFER, 11)
+    carries(bench, ends.server, ends.client, TRANSFER // 2, 12)
+    for access in bench.lab.accesses:
+        for way, size in (("down", TRANSFER), ("up", TRANSFER // 2)):
+            moved = access.stats()[way]["bytes"] - before[access.name][way]["bytes"]
+            expect(moved > size // 10, f"{access.name} carried {moved} of {size} bytes {way}")
+    for daemon in both(bench):
+        equal(f"subflows at {daemon.name}", [flow["subflows"] for flow in bench.flows(daemon)], [2])
+
+
+@row("7b", "from the Internet: the host inside refuses with RST", setup=Inbound)
+def host_refuses(bench: Bench) -> None:
+    client = outside_client(bench)
+    with bench.counts(bench.cpe, "refused: reset"), bench.counts(bench.hag, "refused: reset"):
+        began = time.monotonic()
+        error = client.connect_ex(address(bench, CLOSED_OUTSIDE, CLOSED_INSIDE))
+        took = time.monotonic() - began
+        equal("the error", errno.errorcode.get(error), "ECONNREFUSED")
+        round_trip = 2 * bench.lab.xdsl.profile.delay
+        expect(took <= round_trip + SLACK, f"{took * 1000:.0f} ms for a round trip of {round_trip * 1000:.0f}")
+
+
+@row("7c", "from the Internet: what the router's firewall refuses is not opened", setup=Inbound)
+def firewall_refuses(bench: Bench) -> None:
+    client = outside_client(bench)
+    client.setsockopt(*(UNREACHABLE6 if bench.family == 6 else UNREACHABLE))
+    before = bench.cpe.status()["counters"]
+    with inside_listener(bench, FIREWALLED) as listener:
+        error = client.connect_ex(address(bench, FIREWALLED, FIREWALLED))
+        equal("the error", errno.errorcode.get(error), "EACCES" if bench.family == 6 else "EHOSTUNREACH")
+        listener.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            raise Mismatch(f"the host inside has a connection from {listener.accept()[1]}")
+    equal("what the router's daemon counts", bench.cpe.status()["counters"], before)
+
+
+@row("7d", "from the Internet: half-close in each direction, data after it", setup=Inbound)
+def half_closes(bench: Bench) -> None:
+    for turn in (0, 1):
+        ends = connect(bench)
+        first, second = (ends.client, ends.server) if turn == 0 else (ends.server, ends.client)
+        first.sendall(payload(1000, 1))
+        first.shutdown(socket.SHUT_WR)
+        got = receive_all(second)
+        equal("what comes before the half-close", (got.size, got.ending), (1000, "FIN"))
+        after = payload(300_000, 2)
+        sending = Sending(second, after, lambda second=second: second.shutdown(socket.SHUT_WR))  # type: ignore[misc]
+        got = receive_all(first)
+        sending.finish()
+        equal("what comes after it", (got.size, got.sha256, got.ending), (len(after), sha256(after), "FIN"))
+
+
+@row("7e", "from the Internet: RST from either side", setup=Inbound)
+def resets(bench: Bench) -> None:
+    for turn in (0, 1):
+        ends = connect(bench)
+        exchange(ends)
+        first, second = (ends.client, ends.server) if turn == 0 else (ends.server, ends.client)
+        first.close()
+        equal("how it ends", receive_all(second).ending, "RST")
+
+
+@row("7f", "from the Internet: a service of the router's own is not taken", setup=Inbound)
+def routers_own(bench: Bench) -> None:
+    own = bench.lab.cpe.address("xdsl" if bench.family == 4 else "lan", bench.family)
+    listener = bench.tcp(bench.lab.cpe, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+    listener.bind((own, SERVICE))
+    listener.listen()
+    client = outside_client(bench)
+    client.connect((own, SERVICE))
+    server = listener.accept()[0]
+    bench.undo(server.close)
+    server.settimeout(PATIENCE)
+    exchange(Ends(client, server))
+    equal("flows at the router", bench.flows(bench.cpe), [])
+    equal("bonded at the gateway", [flow["bonded"] for flow in bench.flows(bench.hag)], [False])
+
+
+@row("7g", "from the Internet and to it at one time", setup=Inbound)
+def both_directions(bench: Bench) -> None:
+    inbound, outbound = connect(bench), bench.connect()
+    exchange(inbound)
+    exchange(outbound)
+    bench.bonded()
+    for daemon in both(bench):
+        equal(f"flows at {daemon.name}", len(bench.flows(daemon)), 2)
+
+
+@row("7h", "from the Internet: with the router's daemon dead", setup=Inbound)
+def dead_cpe(bench: Bench) -> None:
+    without(bench, bench.cpe)
+
+
+@row("7i", "from the Internet: with the gateway's daemon dead", setup=Inbound)
+def dead_hag(bench: Bench) -> None:
+    without(bench, bench.hag)
+
+
+def without(bench: Bench, daemon: Daemon) -> None:
+    daemon.kill_all()
+    try:
+        ends = connect(bench)
+        exchange(ends)
+    finally:
+        daemon.start()
+
+
+@row("7j", "from the Internet: the router has it off", setup=cpe_off)
+def off_at_the_router(bench: Bench) -> None:
+    with bench.counts(bench.hag, "opened: plain TCP"):
+        plainly(bench)
+
+
+@row("7k", "from the Internet: the gateway has it off", setup=hag_off)
+def off_at_the_gateway(bench: Bench) -> None:
+    plainly(bench)
+
+
+@row("7l", "from the Internet: a scan of addresses that nobody has", setup=Inbound, slow=True)
+def scanned(bench: Bench) -> None:
+    """One subscriber's share is all that it takes up, and his other connections work meanwhile."""
+    scan = []
+    for number in range(SCAN):
+        probe = outside_client(bench)
+        probe.setblocking(False)
+        probe.connect_ex((UNALLOCATED[bench.family], 1 + number))
+        scan.append(probe)
+    passed = "passed: too many half-open connections of this host"
+    bench.until(lambda: bench.counter(bench.hag, passed), lambda: f"none passed: {bench.hag.status()}")
+    held = len(bench.flows(bench.hag))
+    expect(held < SCAN * 3 // 4, f"{held} of {SCAN} are held")
+    exchange(connect(bench))
+    for probe in scan:
+        probe.close()
+    bench.until(lambda: len(bench.flows(bench.hag)) <= 1, lambda: "the scan is still held", 60.0)
