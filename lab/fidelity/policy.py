@@ -287,7 +287,7 @@ def passed_on(bench: Bench) -> None:
     equal("which of them have MP_CAPABLE", [it.mp_capable is not None for it in seen], [False, False, True])
 
 
-@row("6g", "the gateway from the Internet: no port is open, nothing is relayed", setup=Policed)
+@row("6g", "the gateway from the Internet: no port is open but that for subflows, nothing is relayed", setup=Policed)
 def scan(bench: Bench) -> None:
     lab, family = bench.lab, bench.family
     wire = Wire(bench, lab.server, "core", lab.hag)
@@ -310,12 +310,12 @@ def scan(bench: Bench) -> None:
     seen = [it.segment for it in capture.stop()]
     answered = {(it.source, it.sport) for it in seen if it.flags & packet.RST and it.destination == source}
     expect(len(answered) >= len(ports), f"only {len(answered)} ports have said no")
-    equal("open ports", {(it.source, it.sport) for it in seen if it.is_syn_ack}, set())
+    # The port for subflows is what it says, though kernels that know how refuse there what is none.
+    opened = {(it.source, it.sport) for it in seen if it.is_syn_ack} - {(lab.hag.address("lte", family), 9001)}
+    equal("open ports", opened, set())
     outside = {at for at in listeners(lab.hag) if not at.startswith(("127.0.0.1:", "[::1]:"))}
     joins = {f"{lab.hag.address('lte', 4)}:9001", f"[{lab.hag.address('lte', 6)}]:9001"}
-    equal(
-        "listeners that are not for this host alone", outside, joins
-    )  # for subflows alone: the scan has found them shut
+    equal("listeners that are not for this host alone", outside, joins)
     equal("what hybrid-hag has counted", fates(bench.hag) - before, Counter())
 
 
