@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from common.log import log
 from common.system import SystemLacks
@@ -50,6 +50,15 @@ class Sysctl:
 
     def write(self, value: str) -> None:
         self.path.write_text(value)
+
+
+# What the legs need on either box. A path that swallows long packets and tells nobody would stop them for good. With
+# probing alone the kernel tries shorter ones after 3 s of retransmissions: (2^(R1+1) - 1) x 0.2 s with R1 = 3, see
+# tcp_write_timeout() in net/ipv4/tcp_timer.c.
+FOR_LEGS: Final = (
+    Sysctl("net.ipv4.tcp_mtu_probing", "1", "a path that loses long packets in silence must not end connections"),
+    Sysctl("net.ipv4.tcp_retries1", "2", "so that shorter packets are tried after 1.4 s and not after 3"),
+)
 
 
 class Settings:

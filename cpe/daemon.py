@@ -29,7 +29,7 @@ from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import PathManager
 from common.routing import DeviceState, Routing
-from common.settings import Settings, Sysctl
+from common.settings import FOR_LEGS, Settings, Sysctl
 from common.system import SystemLacks, device_name, require_device, require_mptcp
 from common.transparent import Address
 from common.worker import Duty
@@ -47,6 +47,7 @@ SETTINGS: Final = (
     Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "flag C of our SYNs: by it the HAG knows them"),
     # net.mptcp.path_manager since Linux 6.15, which still takes this name.
     Sysctl("net.mptcp.pm_type", "1", "subflows are ours to order"),
+    *FOR_LEGS,
 )
 
 

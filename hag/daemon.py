@@ -28,7 +28,7 @@ from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import Announcer, SubflowLimit
 from common.routing import Routing
-from common.settings import Settings, Sysctl
+from common.settings import FOR_LEGS, Settings, Sysctl
 from common.system import SystemLacks, require_device, require_mptcp
 from common.transparent import Address
 from common.worker import Duty
@@ -44,6 +44,7 @@ SETTINGS: Final = (
     Sysctl("net.mptcp.allow_join_initial_addr_port", "0", "nobody is to join at the server's address"),
     Sysctl("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
     Sysctl("net.ipv4.tcp_tw_reuse_delay", "1", "which with timestamps is at once"),
+    *FOR_LEGS,
 )
 
 

@@ -20,7 +20,8 @@ class Shape:
 
     `rate` in bit/s of IP packets; `delay` in seconds; `jitter` in seconds, by which the delay varies evenly
     both ways; `loss` from 0 to 1; `queue` in bytes that may wait; `reorder` lets jitter change the order;
-    `blackhole` swallows all; `strip` is the kind of the TCP option that is overwritten with NOPs.
+    `blackhole` swallows all; `strip` is the kind of the TCP option that is overwritten with NOPs; `mtu` in bytes is
+    that of a link in the middle, longer packets are lost, and `tells` has it tell their sender (ICMP).
     """
 
     rate: float
@@ -31,6 +32,8 @@ class Shape:
     reorder: bool = False
     blackhole: bool = False
     strip: int | None = None
+    mtu: int | None = None
+    tells: bool = True
 
     def __post_init__(self) -> None:
         """ValueError, naming the field, for what can't be."""
@@ -55,6 +58,7 @@ class Counts:
     overflow: int = 0  # met a full queue
     lost: int = 0  # on the wire, after they had taken their time there
     swallowed: int = 0  # by the blackhole
+    too_big: int = 0  # for the link in the middle
 
 
 class Direction:
@@ -76,6 +80,8 @@ class Direction:
         start = max(self._busy_until, now)
         if shape.blackhole:
             self.counts.swallowed += 1
+        elif shape.mtu is not None and len(packet) > shape.mtu:
+            self.counts.too_big += 1
         elif (start - now) * shape.rate / 8 + len(packet) > shape.queue:
             self.counts.overflow += 1
         else:

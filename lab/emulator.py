@@ -28,6 +28,7 @@ from typing import Any
 
 from common.packet import PacketError, strip_option
 from lab.direction import Direction, Shape
+from lab.too_big import too_big
 from lab.tun import set_carrier
 
 TICK = 0.001  # seconds
@@ -39,8 +40,9 @@ NICENESS = -10  # what the network carries must not slow the network down
 class Hop:
     """One direction with the descriptors it goes between, and its series of bytes delivered per INTERVAL."""
 
-    def __init__(self, source: int, target: int, direction: Direction, mtu: int) -> None:
+    def __init__(self, source: int, target: int, direction: Direction, back: Direction, mtu: int) -> None:
         self.direction = direction
+        self._back = back
         self.series: list[int] = []
         self._source = source
         self._target = target
@@ -49,12 +51,14 @@ class Hop:
     def take(self, now: float) -> None:
         """Reads what the device has to send, up to a batch."""
         direction, source, mtu = self.direction, self._source, self._mtu
-        strip = direction.shape.strip
+        strip, limit = direction.shape.strip, direction.shape.mtu or mtu
         try:
             for _ in range(BATCH):
                 packet = os.read(source, mtu)
                 if strip is not None:
                     packet = stripped(packet, strip)
+                if len(packet) > limit and direction.shape.tells:
+                    self._back.enqueue(too_big(packet, limit), now)
                 direction.enqueue(packet, now)
         except BlockingIOError:
             return
@@ -164,8 +168,8 @@ def main() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     cpe, hag = (os.dup(given[end]) for end in ("cpe", "hag"))  # select takes low numbers only
     control = socket.socket(fileno=os.dup(given["control"]))
-    up = Hop(cpe, hag, Direction(Shape(**given["up"]), given["seed"]), given["mtu"])
-    down = Hop(hag, cpe, Direction(Shape(**given["down"]), given["seed"] + 1), given["mtu"])
+    there, back = Direction(Shape(**given["up"]), given["seed"]), Direction(Shape(**given["down"]), given["seed"] + 1)
+    up, down = Hop(cpe, hag, there, back, given["mtu"]), Hop(hag, cpe, back, there, given["mtu"])
     Emulator(up, down, cpe, hag, control).run()
 
 

@@ -119,7 +119,7 @@ def before_accept(bench: Bench) -> None:
             if ending == "FIN":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
             client.close()
-            time.sleep(0.150)  # until it is at the server, whichever way
+            time.sleep(0.080)  # until it is at the server, whichever way
             server = listener.accept()[0]
             bench.undo(server.close)
             server.settimeout(1.0)
@@ -169,7 +169,7 @@ def clogged(source: str) -> Prepare:
     return prepare
 
 
-def fill(sock: socket.socket, still: float = 0.4) -> int:
+def fill(sock: socket.socket, still: float = 0.2) -> int:
     """Sends until nothing more has been taken for a time; how much was."""
     patience, sent, block = sock.gettimeout(), 0, bytes(BLOCK)
     sock.settimeout(still)
