@@ -79,9 +79,9 @@ class BypassRule:
 class CpeConfig:
     """What hybrid-cpe does; see docs/configuration.md for each value.
 
-    `join_after` is in bytes. `workers` None is one for each core, at most MAX_WORKERS; `max_flows` None is as
-    many as the limit of open files allows. `queue`, `listen_port`, `table_base` and `rule_priority` are the
-    first of several in use.
+    `join_after` and `flow_buffer` are in bytes. `workers` None is one for each core, at most MAX_WORKERS; `max_flows`
+    None is as many as the limit of open files allows. `queue`, `listen_port`, `table_base` and `rule_priority` are
+    the first of several in use.
     """
 
     lan: tuple[str, ...]
@@ -93,6 +93,7 @@ class CpeConfig:
     inbound: bool
     workers: int | None
     max_flows: int | None
+    flow_buffer: int
     queue: int
     listen_port: int
     table_base: int
@@ -129,6 +130,7 @@ class HagConfig:
     inbound: bool
     workers: int | None
     max_flows: int | None
+    flow_buffer: int
     queue: int
     listen_port: int
     table_base: int
@@ -225,6 +227,14 @@ def size(text: str) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
+def flow_buffer(text: str) -> int:
+    """A size that leaves room for the relay's own share (common/transparent.py) and fits the kernel's integers."""
+    value = size(text)
+    if not 1 << 20 <= value <= 1 << 30:
+        raise ValueError(f"'{text}' is not a number of bytes from 1M to 1024M")
+    return value
+
+
 def number(low: int, high: int) -> Callable[[str], int]:
     """The parser of whole numbers from `low` to `high`, both included."""
 
@@ -289,6 +299,7 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
     return {
         "workers": Entry(parse=worker_count, default=workers),
         "max_flows": Entry(parse=number(1, 2**31 - 1)),
+        "flow_buffer": Entry(parse=flow_buffer, default="8M"),
         "queue": Entry(parse=number(0, 65535), default=first),
         "listen_port": Entry(parse=number(1, 65535), default=first),
         # Tables below 256 are the system's (rt_tables), rules from 32766 on are those of main and default.

@@ -81,6 +81,7 @@ class Role:
     server_mark: int  # of what the server leg sends
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
     join_after: int  # bytes after which control hears of a connection
+    flow_buffer: int  # bytes of a connection that may be here at a time, in each direction
     experience: Experience | None = None  # each worker has its own, since it comes with the fork
     plain: str = GOES_ON_WITHOUT  # why a connection is not bonded, where no experience says it
     client_mark: int = 0  # of what the client legs send
@@ -316,6 +317,7 @@ class Gate:
                 (syn.destination, syn.dport),
                 self._role.server_mark,
                 syn.dscp,
+                self._role.flow_buffer,
             )
         except OSError as error:
             reason = f"cannot connect: {error.strerror}"

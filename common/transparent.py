@@ -25,6 +25,7 @@ _IP_TRANSPARENT: Final = 19
 _IPV6_TRANSPARENT: Final = 75
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 _TCP_NOTSENT_LOWAT: Final = 25
+_SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -34,11 +35,20 @@ _LINGER_OFF: Final = struct.pack("ii", 0, 0)
 # buffers hold (measured: 40 MB for a 15 Mbit/s upload) and every new connection queues behind it.
 UNSENT: Final = 256 * 1024
 
-# Bytes for which a Multipath TCP leg has room (the kernel doubles the number for its own overhead). What has come
-# over one access and must wait for what comes over the other counts here. Once that fills the buffer, the kernel moves
-# nothing more from the subflows, not even what everything waits for (net/mptcp/protocol.c up to 6.18), and the
-# connection stands still for good: in 1 of 8 two-way transfers, with the size that it chooses itself (128 KiB and up).
-RECEIVED: Final = 2 * 1024 * 1024
+# Bytes that a flow may hold in one direction, unless the configuration says otherwise.
+FLOW_BUFFER: Final = 8 * 1024 * 1024
+
+# Shares of it, as the kernel counts, with its own overhead. What remains is for the relay's hands (common/relay.py),
+# and for the last packet in each buffer, which may exceed it.
+#
+# A Multipath TCP leg must have room for all that its peer, with the same option, may send before it is acknowledged:
+# what has come over one access and must wait for what comes over the other counts here. Once that fills the buffer, the
+# kernel moves nothing more from the subflows, not even what everything waits for (net/mptcp/protocol.c up to 6.18),
+# and the connection stands still for good: in 1 of 8 two-way transfers, with sizes that the kernel chose (128 KiB and
+# up to receive, up to 4 MiB to send).
+_RECEIVED: Final = 2  # one half
+_SENT: Final = 4  # one quarter
+_LAST: Final = 64 * 1024
 
 BACKLOG: Final = 4096  # connections that may wait at a listener, half-open ones too
 
@@ -47,10 +57,11 @@ _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 Address = tuple[str, int]
 
 
-def listener(family: int, port: int, protocol: int, mark: int = 0) -> socket.socket:
+def listener(family: int, port: int, protocol: int, mark: int = 0, flow_buffer: int = FLOW_BUFFER) -> socket.socket:
     """A listener for connections that TPROXY sends to the loopback address and ``port``; nobody else can reach it.
 
-    What is set here, each accepted socket inherits, ``mark`` too, which is that of its packets.
+    What is set here, each accepted socket inherits, ``mark`` too, which is that of its packets. ``flow_buffer`` is in
+    bytes, see above.
     Raises OSError (EADDRINUSE, EPERM, EPROTONOSUPPORT).
     """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
@@ -60,7 +71,7 @@ def listener(family: int, port: int, protocol: int, mark: int = 0) -> socket.soc
             # IPv4 has a listener of its own; but a connection that is for IPv6 only gets no subflow over IPv4
             # (mptcp_pm_addr_families_match(), net/mptcp/pm.c).
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        _prepare(sock, family, protocol)
+        _prepare(sock, family, flow_buffer)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         sock.bind((_LOOPBACK[socket.AddressFamily(family)], port))
@@ -72,17 +83,23 @@ def listener(family: int, port: int, protocol: int, mark: int = 0) -> socket.soc
 
 
 def server_leg(
-    family: int, protocol: int, source: Address, destination: Address, mark: int, dscp: int = 0
+    family: int,
+    protocol: int,
+    source: Address,
+    destination: Address,
+    mark: int,
+    dscp: int = 0,
+    flow_buffer: int = FLOW_BUFFER,
 ) -> socket.socket:
     """A socket connecting from ``source``, anybody's address, to ``destination``; the kernel chooses for port 0.
 
-    ``dscp`` (0 ... 63) is of all its packets, on each subflow.
+    ``dscp`` (0 ... 63) is of all its packets, on each subflow; ``flow_buffer`` is in bytes, see above.
     Raises OSError if the connection cannot even be tried: EADDRNOTAVAIL (the address pair is in use or was a
     moment ago), EMFILE, ENETUNREACH, ...
     """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
     try:
-        _prepare(sock, family, protocol)
+        _prepare(sock, family, flow_buffer)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, marks.with_dscp(mark, dscp))
         if dscp:
             # For subflows over IPv4, which a connection over IPv6 may have too; for others there is the mark.
@@ -111,7 +128,7 @@ def close_in_order(sock: socket.socket) -> None:
     sock.close()
 
 
-def _prepare(sock: socket.socket, family: int, protocol: int) -> None:
+def _prepare(sock: socket.socket, family: int, flow_buffer: int) -> None:
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
     else:
@@ -122,8 +139,9 @@ def _prepare(sock: socket.socket, family: int, protocol: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with _if_the_kernel_can():
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
-    if protocol == MPTCP:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVED)
+    # The kernel doubles both numbers.
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, (flow_buffer // _RECEIVED - _LAST) // 2)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, (flow_buffer // _SENT - _LAST) // 2)
 
 
 @contextlib.contextmanager

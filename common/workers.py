@@ -227,7 +227,8 @@ def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
         listeners = []
         for family in families():
             try:
-                listener = transparent.listener(family, port, duty.role.client_protocol, duty.role.client_mark)
+                role = duty.role
+                listener = transparent.listener(family, port, role.client_protocol, role.client_mark, role.flow_buffer)
             except OSError as error:
                 raise SystemLacks(_why_no_listener(error, port)) from None
             undo.callback(listener.close)

@@ -189,6 +189,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         server_mark=marks.server_leg(config.links.index(config.primary)),
         strips=False,
         join_after=config.join_after,
+        flow_buffer=config.flow_buffer,
         experience=Blackholes(mptcp.syns_with_the_option()),
     )
 
@@ -208,6 +209,7 @@ def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         server_mark=marks.INNER_LEG,
         strips=True,
         join_after=config.join_after,
+        flow_buffer=config.flow_buffer,
         plain="the gateway that asked for Multipath TCP goes on without",
         client_mark=marks.server_leg(config.links.index(config.primary)),
         replays=True,

@@ -156,6 +156,7 @@ def _role(config: HagConfig) -> Role:
         server_mark=marks.server_leg(),
         strips=True,
         join_after=1 << 62,
+        flow_buffer=config.flow_buffer,
     )
 
 
@@ -175,6 +176,7 @@ def _inbound_role(config: HagConfig) -> Role:
         server_mark=marks.INNER_LEG,
         strips=False,
         join_after=1 << 62,
+        flow_buffer=config.flow_buffer,
         plain="the subscriber's side takes no Multipath TCP",
         client_mark=marks.server_leg(),
         replays=True,

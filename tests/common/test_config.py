@@ -80,6 +80,7 @@ config cpe
 	option native_mptcp 'pass'
 	option workers '4'
 	option max_flows '1000'
+	option flow_buffer '16M'
 	option queue '10'
 	option listen_port '5000'
 	option table_base '300'
@@ -113,7 +114,7 @@ config bypass
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 32", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 33", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
@@ -124,6 +125,7 @@ config bypass
         inbound=False,
         workers=4,
         max_flows=1000,
+        flow_buffer=16 * 1024 * 1024,
         queue=10,
         listen_port=5000,
         table_base=300,
@@ -147,6 +149,7 @@ def test_defaults_of_a_home_router() -> None:
         inbound=False,
         workers=1,
         max_flows=None,
+        flow_buffer=8 * 1024 * 1024,
         queue=4800,
         listen_port=4800,
         table_base=4800,
@@ -169,6 +172,7 @@ def test_defaults_of_a_gateway() -> None:
         inbound=False,
         workers=None,
         max_flows=None,
+        flow_buffer=8 * 1024 * 1024,
         queue=4900,
         listen_port=4900,
         table_base=4900,
@@ -310,6 +314,16 @@ def test_not_a_prefix(text: str) -> None:
             "cpe",
             "option workers '65'",
             "cpe 'cpe', option 'workers': '65' is not a whole number from 1 to 64 or 'auto'",
+        ),
+        (
+            "cpe",
+            "option flow_buffer '512k'",
+            "cpe 'cpe', option 'flow_buffer': '512k' is not a number of bytes from 1M to 1024M",
+        ),
+        (
+            "cpe",
+            "option flow_buffer '1025M'",
+            "cpe 'cpe', option 'flow_buffer': '1025M' is not a number of bytes from 1M to 1024M",
         ),
         (
             "cpe",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from common import transparent
+from common.relay import PIPE
 from common.transparent import MPTCP, TCP
 from lab.netns import Namespace
 from tests.running import PATIENCE, until
@@ -93,10 +94,13 @@ def options(sock: socket.socket) -> dict[str, int | tuple[int, ...]]:
         "linger": struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)),
         "keepalive": sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
         "nodelay": sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+        "receives": sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        "sends": sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
     }
 
 
-PREPARED = {"linger": (1, 0), "keepalive": 1, "nodelay": 1}
+# A half and a quarter of what a flow may hold, less a packet.
+PREPARED = {"linger": (1, 0), "keepalive": 1, "nodelay": 1, "receives": 4_128_768, "sends": 2_031_616}
 
 
 @pytest.mark.usefixtures("namespace")
@@ -119,6 +123,8 @@ def give_addresses(namespace: Namespace) -> None:
     namespace.configure(
         ["link set v0 up", "link set v1 up", "addr add 192.0.2.1/24 dev v0", "addr add 2001:db8::1/64 dev v0 nodad"]
     )
+    # The kernel makes an IPv6 address its own a moment after it has been told to.
+    until(lambda: namespace.run(["ip", "route", "get", "2001:db8::1"], check=False).stdout.startswith("local"))
 
 
 def accept_peer(listener: socket.socket) -> tuple[str, int]:
@@ -317,6 +323,16 @@ def test_closing_twice_or_after_the_peer_has_reset(family: int, protocol: int) -
         server.close()
         transparent.close_in_order(leg)
         transparent.close_in_order(leg)
+
+
+@pytest.mark.parametrize("flow_buffer", [1 << 20, transparent.FLOW_BUFFER, 1 << 30])
+def test_a_flow_holds_no_more_than_it_may(protocol: int, flow_buffer: int) -> None:
+    with transparent.listener(socket.AF_INET, 0, protocol, flow_buffer=flow_buffer) as sock:
+        receives, sends = options(sock)["receives"], options(sock)["sends"]
+    packet = 1 << 16
+    assert isinstance(receives, int)
+    assert isinstance(sends, int)
+    assert flow_buffer // 2 < receives + sends + 2 * packet + PIPE <= flow_buffer
 
 
 @pytest.mark.usefixtures("namespace")
