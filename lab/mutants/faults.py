@@ -33,8 +33,8 @@ FAULTS = (
     Mutation(
         name="another port than the client's",
         file="hag/daemon.py",
-        old="        return syn.source, syn.sport\n",
-        new="        return syn.source, 0\n",
+        old="    return syn.source, syn.sport\n",
+        new="    return syn.source, 0\n",
         rows=("1x",),
         family=6,
     ),
@@ -146,8 +146,8 @@ FAULTS = (
     Mutation(
         name="clients' own Multipath TCP stripped",
         file=GATE,
-        old="strip=self._role.strips and not decision.untouched",
-        new="strip=self._role.strips",
+        old="strip=role.strips and not decision.untouched",
+        new="strip=role.strips",
         rows=("5c", "5j"),
     ),
     Mutation(
