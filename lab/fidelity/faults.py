@@ -84,11 +84,11 @@ GONE: Final = (
 )
 
 
-@row("11a", "an access lossy, reordered and slowed, one after the other", setup=failing)
+@row("11a", "the primary access lossy, then reordered; the other one slowed", setup=failing)
 def access_weakens(bench: Bench) -> None:
     access = access_of(bench)
     with two_way(bench) as streams:
-        for fault in WEAK:
+        for fault in WEAK[:-1] if bench.family == 4 else WEAK[-1:]:
             with struck(bench, access, fault):
                 for way, stream in streams.items():
                     stream.until_moved(LIVES[way])
