@@ -3,7 +3,9 @@
 
 from lab.mutants.mutation import Mutation
 
-CONNECTION, FLOW, GATE, RELAY = (f"common/{name}.py" for name in ("connection", "flow", "gate", "relay"))
+CONNECTION, FLOW, GATE, NFQUEUE, RELAY = (
+    f"common/{name}.py" for name in ("connection", "flow", "gate", "nfqueue", "relay")
+)
 ADMIT, HAG_TABLE = "hag/admit.py", "nftables/hybrid-hag.nft"
 TRANSPARENT = "common/transparent.py"
 
@@ -135,6 +137,27 @@ FAULTS = (
         old="        if len(self.connections) >= limits.flows:\n",
         new="        if False:\n",
         rows=("12a",),
+    ),
+    Mutation(
+        name="one subscriber has all connections",
+        file=GATE,
+        old="        if self._flows_of[host] >= limits.flows_of_one:\n",
+        new="        if False:\n",
+        rows=("12b",),
+    ),
+    Mutation(
+        name="no descriptor for a client that was promised one",
+        file=GATE,
+        old=" and self._reserve.spend():\n",
+        new=" and False:\n",
+        rows=("12c",),
+    ),
+    Mutation(
+        name="a full queue loses what comes",
+        file=NFQUEUE,
+        old="_F_FAIL_OPEN: Final = 1\n",
+        new="_F_FAIL_OPEN: Final = 0\n",
+        rows=("12d", "12f"),
     ),
     Mutation(
         name="clients' own Multipath TCP ended by the HAG",
