@@ -48,6 +48,8 @@ SETTINGS: Final = (
     # net.mptcp.path_manager since Linux 6.15, which still takes this name.
     Sysctl("net.mptcp.pm_type", "1", "subflows are ours to order"),
     *FOR_LEGS,
+    # A router's early look for a socket finds one in TIME_WAIT too, and ip_forward() drops what has met any.
+    Sysctl("net.ipv4.tcp_early_demux", "0", "what is forwarded must not meet the TIME_WAIT of an earlier connection"),
 )
 
 

@@ -45,6 +45,8 @@ SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_tw_reuse", "1", "a subscriber may use a port again as soon as TCP allows"),
     Sysctl("net.ipv4.tcp_tw_reuse_delay", "1", "which with timestamps is at once"),
     *FOR_LEGS,
+    # A router's early look for a socket finds one in TIME_WAIT too, and ip_forward() drops what has met any.
+    Sysctl("net.ipv4.tcp_early_demux", "0", "what is forwarded must not meet the TIME_WAIT of an earlier connection"),
 )
 
 

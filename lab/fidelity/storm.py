@@ -2,16 +2,19 @@
 """Rows on many short connections from one client to one server, which use the same ports again and again."""
 
 import errno
+import os
 import selectors
 import socket
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 from lab.access import Kind
 from lab.bonded import Pair
-from lab.fidelity.bench import Bench, equal, expect
+from lab.daemons import Daemon
+from lab.fidelity.bench import Bench, Ends, equal, exchange, expect, receive_all
 from lab.fidelity.matrix import row
 
 First = Literal["client", "server"]  # who ends first, which is who keeps the connection in TIME_WAIT
@@ -22,6 +25,7 @@ PATIENCE: Final = 20.0  # seconds without any event
 AT_ONCE: Final = 16
 KERNELS_CHOICE: Final = [0] * AT_ONCE  # of a port
 FEW_PORTS: Final = range(20000, 20000 + AT_ONCE)
+OTHER_HOST: Final = {4: "192.0.2.12/26", 6: "2001:db8:1000:1::12/64"}
 MORE_PORTS: Final = range(20000, 20100)
 
 
@@ -171,17 +175,112 @@ def ports_used_again_at_once(bench: Bench) -> None:
 
 @row("3b", "200 connections, ports used again inside the client's TIME_WAIT", setup=direct)
 def ports_used_again_in_time_wait(bench: Bench) -> None:
-    # As soon as TCP allows it by its timestamps (RFC 6191): after 1 s unless the kernel lets one choose.
-    bench.lab.client.sysctl({"ipv4/tcp_tw_reuse": 1})
+    own_time_wait_is_short(bench)
     loses_none(bench, 200, "client", MORE_PORTS)
 
 
 @row("3c", "20 000 connections, the client ends first", setup=direct, slow=True)
 def many_ended_by_the_client(bench: Bench) -> None:
-    bench.lab.client.sysctl({"ipv4/tcp_tw_reuse": 1})
+    own_time_wait_is_short(bench)
     loses_none(bench, 20_000, "client", KERNELS_CHOICE)
 
 
 @row("3d", "20 000 connections, the server ends first, on 16 ports", setup=direct, slow=True)
 def many_ended_by_the_server(bench: Bench) -> None:
     loses_none(bench, 20_000, "server", FEW_PORTS)
+
+
+def router_for_one() -> Pair:
+    return Pair(Kind.DIRECT, cpe_options={"workers": 1, "max_flows": 1}, hag_options={"workers": 1})
+
+
+def gateway_for_one() -> Pair:
+    return Pair(Kind.DIRECT, cpe_options={"workers": 1}, hag_options={"workers": 1, "max_flows": 1})
+
+
+def plain_on_the_ports_of_a_bonded_one(bench: Bench, passing: Daemon) -> None:
+    """That one is in TIME_WAIT on the boxes, which must not take the plain one's packets for its own."""
+    own_time_wait_is_short(bench)
+    listener = bench.listen()
+    for port, first in ((20200, "server"), (20201, "client")):
+        ends = connect_from(bench, port, listener)
+        bench.bonded(ends)
+        exchange_and_end(bench, ends, first == "server")
+        other = bench.connect(listener=listener)
+        bench.bonded(other)
+        with bench.counts(passing, "passed: table full"):
+            began = time.monotonic()
+            ends = connect_from(bench, port, listener)
+            exchange(ends)
+            took = time.monotonic() - began
+        expect(took < STALLED / 2, f"it takes {took:.3f} s where the {first} has ended the one before")
+        other.client.close()
+        exchange_and_end(bench, ends, first == "server")
+        ends = connect_from(bench, port, listener)
+        bench.bonded(ends)
+        exchange_and_end(bench, ends, first == "server")
+
+
+def own_time_wait_is_short(bench: Bench) -> None:
+    """Lets the client use its ports again at once, or after a second on kernels that do not let one choose."""
+    bench.lab.client.sysctl({"ipv4/tcp_tw_reuse": 1})
+    if Path("/proc/sys/net/ipv4/tcp_tw_reuse_delay").exists():
+        bench.lab.client.sysctl({"ipv4/tcp_tw_reuse_delay": 1})
+
+
+def exchange_and_end(bench: Bench, ends: Ends, server_first: bool, last: bool = True) -> None:
+    exchange(ends)
+    one, other = (ends.server, ends.client) if server_first else (ends.client, ends.server)
+    one.shutdown(socket.SHUT_WR)
+    equal("what one end receives", receive_all(other).ending, "FIN")
+    other.shutdown(socket.SHUT_WR)
+    equal("what the other end receives", receive_all(one).ending, "FIN")
+    one.close()
+    other.close()
+    if last:
+        bench.until(lambda: not bench.flows(bench.cpe) and not bench.flows(bench.hag), lambda: "a flow is left")
+
+
+def connect_from(bench: Bench, port: int, listener: socket.socket, source: str = "") -> Ends:
+    client = bench.tcp(bench.lab.client, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+    client.bind((source or bench.lab.client.address("lan", bench.family), port))
+
+    def connected() -> bool:
+        error = client.connect_ex(listener.getsockname()[:2])
+        expect(error in (0, errno.EADDRNOTAVAIL), f"connect() fails: {os.strerror(error)}")
+        return not error
+
+    bench.until(connected, lambda: "the client's own TIME_WAIT does not end")
+    server = listener.accept()[0]
+    bench.undo(server.close)
+    server.settimeout(PATIENCE)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+    return Ends(client, server)
+
+
+@row("3e", "a connection that the router passes, on the ports of a bonded one in TIME_WAIT", setup=router_for_one)
+def passed_by_the_router(bench: Bench) -> None:
+    plain_on_the_ports_of_a_bonded_one(bench, bench.cpe)
+
+
+@row("3f", "a connection that the gateway passes, on the ports of a bonded one in TIME_WAIT", setup=gateway_for_one)
+def passed_by_the_gateway(bench: Bench) -> None:
+    plain_on_the_ports_of_a_bonded_one(bench, bench.hag)
+
+
+@row("3g", "two hosts use the same port at the same time", setup=direct)
+def equal_ports(bench: Bench) -> None:
+    address = OTHER_HOST[bench.family]
+    bench.lab.client.configure([f"address replace {address} dev lan" + (" nodad" if bench.family == 6 else "")])
+    listener = bench.listen()
+    ends = [
+        connect_from(bench, 20300, listener, source)
+        for source in (bench.lab.client.address("lan", bench.family), address.partition("/")[0])
+    ]
+    for pair in ends:
+        bench.bonded(pair)
+    for seed, pair in enumerate(ends):
+        exchange(pair, 100_000, seed)
+    for pair in ends:
+        exchange_and_end(bench, pair, server_first=True, last=pair is ends[-1])
