@@ -10,6 +10,8 @@ import errno
 import socket
 import time
 
+from common import mptcp
+from common.transparent import MPTCP
 from lab.bonded import Pair
 from lab.daemons import Daemon
 from lab.fidelity.bench import (
@@ -28,6 +30,7 @@ from lab.fidelity.bench import (
 )
 from lab.fidelity.matrix import row
 from lab.fidelity.opening import SLACK, UNREACHABLE, UNREACHABLE6
+from lab.node import Node
 
 INSIDE, OUTSIDE = 8080, 80  # the host's port, and the port of the router's IPv4 address that is forwarded to it
 CLOSED_INSIDE, CLOSED_OUTSIDE = 8081, 81  # a forward to where nobody listens
@@ -263,6 +266,32 @@ def off_at_the_router(bench: Bench) -> None:
 @row("7k", "from the Internet: the gateway has it off", setup=hag_off)
 def off_at_the_gateway(bench: Bench) -> None:
     plainly(bench)
+
+
+@row("7m", "from the Internet: a client and a host that speak Multipath TCP have it with each other", setup=Inbound)
+def native(bench: Bench) -> None:
+    listener, client = (multipath(bench, node) for node in (bench.lab.client, bench.lab.server))
+    listener.bind((bench.lab.client.address("lan", bench.family), INSIDE))
+    listener.listen()
+    client.bind((bench.server_address, 0))
+    with bench.counts(bench.cpe, "passed: not a gateway's Multipath TCP"):
+        client.connect(address(bench))
+        server = listener.accept()[0]
+        bench.undo(server.close)
+        server.settimeout(PATIENCE)
+        exchange(Ends(client, server))
+    expect(mptcp.token(client) is not None and mptcp.token(server) is not None, "they have plain TCP")
+    for daemon in both(bench):
+        equal(f"flows at {daemon.name}", bench.flows(daemon), [])
+
+
+def multipath(bench: Bench, node: Node) -> socket.socket:
+    with node.entered():
+        sock = socket.socket(socket.AF_INET6 if bench.family == 6 else socket.AF_INET, socket.SOCK_STREAM, MPTCP)
+    bench.undo(sock.close)
+    sock.settimeout(PATIENCE)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock
 
 
 @row("7l", "from the Internet: a scan of addresses that nobody has", setup=Inbound, slow=True)

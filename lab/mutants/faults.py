@@ -202,4 +202,12 @@ FAULTS = (
         new="		counter name stopped accept ",
         rows=("6h", "6i"),
     ),
+    Mutation(
+        name="connections from the Internet take no IPv4 subflow",
+        file=TRANSPARENT,
+        old="socket.IPV6_V6ONLY, 0)",
+        new="socket.IPV6_V6ONLY, 1)",
+        rows=("7a",),
+        family=6,
+    ),
 )
