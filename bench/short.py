@@ -9,6 +9,7 @@ from bench.results import Sample
 from lab.errors import LabError
 
 AT_ONCE = 50
+PATIENCE = 900.0  # seconds for the longest run: a peer that is slow is measured, not given up
 _ENDLESS = 10_000_000
 
 _FIGURE = re.compile(r"^([A-Z][A-Za-z0-9 -]+?):\s+([0-9.]+)", re.MULTILINE)
@@ -28,7 +29,7 @@ def _run(bed: Bed, *options: str) -> Sample:
     # -r: a connection that fails is counted and does not end the run; -s: one that hangs fails
     command = ["ab", "-q", "-r", "-s", "10", "-c", str(AT_ONCE), *options, bed.web.url(PAGE, bed.family)]
     before = cpu.look(bed.box_pids())
-    said = bed.lab.client.run(command, timeout=300).stdout
+    said = bed.lab.client.run(command, timeout=PATIENCE).stdout
     return figures(said, cpu.look(bed.box_pids()).since(before))
 
 
