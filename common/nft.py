@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from common import marks
+from common.counters import packets
 from common.log import log
 from common.prefixes import Network
 from common.system import SystemLacks, require_program
@@ -83,11 +84,8 @@ def unload() -> None:
 
 def counters(names: Mapping[str, str]) -> dict[str, int]:
     """Packets that the table's named counters have counted, those that have any, by what ``names`` calls them."""
-    listed = _run([require_program("nft", "nftables"), "--json", "list", "counters", "table", *_TABLE.split()])
-    if listed.returncode:
-        return {}  # taken out
-    found = [each["counter"] for each in json.loads(listed.stdout)["nftables"] if "counter" in each]
-    return {names[each["name"]]: each["packets"] for each in found if each["packets"] and each["name"] in names}
+    found = packets(_TABLE.split()[1])
+    return {name: found[counter] for counter, name in names.items() if found.get(counter)}
 
 
 @dataclass(frozen=True, slots=True)

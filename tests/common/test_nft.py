@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table and the queue rule in a real kernel: loaded, replaced, taken out; other people's rules stay."""
 
+import resource
 import socket
+import time
 from ipaddress import ip_network
 
 import pytest
@@ -123,6 +125,21 @@ def test_counters(namespace: Namespace) -> None:
         for _ in range(3):
             sender.sendto(b"x", ("127.0.0.1", 9))
     assert nft.counters({"own": "mine", "forged": "others"}) == {"mine": 3}
+    namespace.run(["nft", "add table inet other { counter own { packets 5 bytes 5 } ; }"])
+    assert nft.counters({"own": "mine", "forged": "others"}) == {"mine": 3}
+
+
+def test_counters_are_read_without_the_sets(namespace: Namespace) -> None:
+    """In the time of a few system calls, however much is remembered."""
+    nft.load(HAG, VARIABLES[HAG])
+    elements = ", ".join(f"10.{n >> 8}.{n & 255}.1 . 1 . 192.0.2.1 . 80" for n in range(20_000))
+    namespace.run(["nft", "-f", "-"], text=f"add element inet hybrid_access passed4 {{ {elements} }}")
+    namespace.run(["nft", "add chain inet hybrid_access test { type filter hook output priority 0; }"])
+    namespace.run(["nft", "add rule inet hybrid_access test meta mark 7 counter name own"])
+    began = time.process_time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    assert nft.counters({"own": "mine"}) == {}
+    assert time.process_time() - began[0] < 0.02
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime == began[1]  # and no program is run for it
 
 
 @pytest.mark.parametrize("count", [1, 3])
