@@ -35,6 +35,7 @@ _RESERVE: Final = 64  # descriptors for clients that wait to be accepted
 _AGAIN: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
 _WAITING: Final = 256  # SYNs that may wait so, of each worker
 _LOOK: Final = 0.05  # seconds between looks at connections that are to prove that they go on as Multipath TCP
+_COMPLAINT: Final = 60.0  # seconds between two records of faults
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on without"
@@ -132,6 +133,7 @@ class Gate:
         self._replay = replay
         self._sweeping = False
         self._waiting = 0
+        self._next_complaint = 0.0  # not before, by the loop's clock
         self._role = role
         self._listeners = listeners
         self._limits = limits
@@ -214,8 +216,8 @@ class Gate:
         family = socket.AF_INET6 if ":" in connection.key[2] else socket.AF_INET
         try:
             self._replay.send(family, connection.key[2], packet.readdress(syn.payload, *connection.key[2:]))
-        except OSError as error:  # as if it had been lost on its way: there will be copies
-            self.counters[f"not released: {error.strerror}"] += 1
+        except (OSError, PacketError) as error:  # as if it had been lost on its way: there will be copies
+            self.counters[f"not released: {error.strerror if isinstance(error, OSError) else error}"] += 1
         self.queue.verdict(syn.id, DROP, syn.mark)
 
     def _opens_no_more(self, connection: Connection) -> None:
@@ -232,9 +234,20 @@ class Gate:
 
     def _on_queue(self, _events: int) -> None:
         for queued in self.queue.packets(_BATCH):
-            self._on_packet(queued)
+            self._take(queued)
 
-    def _on_packet(self, queued: QueuedPacket, tries: int = 0) -> None:
+    def _take(self, queued: QueuedPacket, tries: int = 0) -> None:
+        """Packets come from anybody: one that meets a fault of ours costs itself and not the worker's connections."""
+        try:
+            self._on_packet(queued, tries)
+        except Exception:
+            now = self.loop.now()
+            if now >= self._next_complaint:
+                self._next_complaint = now + _COMPLAINT
+                log.exception("a packet in the queue is passed, after a fault of ours")
+            self._pass(queued, None, "fault of this program")
+
+    def _on_packet(self, queued: QueuedPacket, tries: int) -> None:
         try:
             syn = packet.parse(queued.payload)
         except PacketError:
@@ -250,11 +263,16 @@ class Gate:
         if connection is not None:
             connection.catch_up()  # its end may have come before this SYN, and wait for its turn
             connection = self.connections.get(key)
+        reason = unfit(syn)
         if connection is not None:
-            connection.syn_again(queued, syn.seq, self.loop.now())
+            if reason is None:
+                connection.syn_again(queued, syn.seq, self.loop.now())
+            else:  # no copy, whoever sent it
+                self.count(f"dropped: {reason}, where a connection is")
+                self.queue.verdict(queued.id, DROP, queued.mark)
             return
         decision = role.decide(syn, queued.device)
-        reason = unfit(syn) or decision.passed
+        reason = reason or decision.passed
         if reason is None:
             host = role.host(key)
             try:
@@ -282,7 +300,7 @@ class Gate:
     def _look_again(self, queued: QueuedPacket, tries: int) -> None:
         self._waiting -= 1
         if self._listeners:
-            self._on_packet(queued, tries)
+            self._take(queued, tries)
 
     def _full(self, host: Hashable) -> str | None:
         """Why no further connection can be had now, or none of this host; None if one can.

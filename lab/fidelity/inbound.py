@@ -30,6 +30,7 @@ from lab.fidelity.bench import (
 )
 from lab.fidelity.matrix import row
 from lab.fidelity.opening import SLACK, UNREACHABLE, UNREACHABLE6
+from lab.fidelity.wire import Syn, Wire
 from lab.node import Node
 
 INSIDE, OUTSIDE = 8080, 80  # the host's port, and the port of the router's IPv4 address that is forwarded to it
@@ -283,6 +284,20 @@ def native(bench: Bench) -> None:
     expect(mptcp.token(client) is not None and mptcp.token(server) is not None, "they have plain TCP")
     for daemon in both(bench):
         equal(f"flows at {daemon.name}", bench.flows(daemon), [])
+
+
+@row("7n", "from the Internet: a signed SYN on an open connection's addresses and ports harms nothing", setup=Inbound)
+def signed(bench: Bench) -> None:
+    ends = connect(bench)
+    workers = [worker["pid"] for worker in bench.hag.status()["workers"]]
+    (source, sport), (destination, dport) = ends.client.getsockname()[:2], ends.client.getpeername()[:2]
+    wire = Wire(bench, bench.lab.server, "core", bench.lab.hag)
+    with bench.counts(bench.hag, "dropped: signed segment, where a connection is"):
+        wire.send(Syn(source, destination, dport, sport, capable=False, signed=True))
+    exchange(ends)
+    for daemon in both(bench):
+        equal(f"bonded at {daemon.name}", [flow["bonded"] for flow in bench.flows(daemon)], [True])
+    equal("the gateway's workers", [worker["pid"] for worker in bench.hag.status()["workers"]], workers)
 
 
 def multipath(bench: Bench, node: Node) -> socket.socket:

@@ -24,6 +24,7 @@ class Syn:
     sport: int = 30000
     seq: int = 0x12345678
     capable: bool = True
+    signed: bool = False  # with a TCP-MD5 option
 
     def packet(self) -> bytes:
         family = socket.AF_INET6 if ":" in self.destination else socket.AF_INET
@@ -38,6 +39,8 @@ class Syn:
             header = header[:10] + checksum(header) + header[12:]
         else:
             header = struct.pack("!IHBB", 6 << 28, len(tcp), socket.IPPROTO_TCP, 64) + addresses
+        if self.signed:
+            return packet.insert_option(header + tcp, packet.OPTION_MD5, bytes(16))
         flags = MP_CAPABLE_HMAC_SHA256 | MP_CAPABLE_NO_JOIN_HERE
         return packet.insert_mp_capable(header + tcp, flags=flags) if self.capable else header + tcp
 

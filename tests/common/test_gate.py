@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which SYNs no box between client and server can answer."""
+"""What becomes of packets in the queue that are no ordinary SYN, or that meet a fault."""
 
+import os
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
 
 from common import packet
-from common.gate import unfit
+from common.gate import Decision, Gate, Limits, Role, unfit
+from common.loop import Loop
+from common.nfqueue import ACCEPT, DROP, QueuedPacket
+from common.packet import Segment
 
 JOIN = bytes.fromhex(
     "10020123456789abcdef"
@@ -29,3 +35,96 @@ CAPABLE = bytes.fromhex("0181")
 def test_unfit(option: tuple[Any, Any], why: str | None) -> None:
     header = TCP(sport=40000, dport=179, flags="S", options=[option])
     assert unfit(packet.parse(bytes(IP(src="192.0.2.10", dst="198.51.100.1") / header))) == why
+
+
+class FakeQueue:
+    """Packets in, verdicts out."""
+
+    def __init__(self) -> None:
+        self._ready = os.eventfd(0)
+        self.waiting: list[QueuedPacket] = []
+        self.verdicts: list[tuple[int, int]] = []
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def packets(self, _most: int) -> Iterator[QueuedPacket]:
+        while self.waiting:
+            yield self.waiting.pop(0)
+
+    def verdict(self, packet_id: int, verdict: int, _mark: int, _payload: bytes | None = None) -> None:
+        self.verdicts.append((packet_id, verdict))
+
+    def put(self, number: int, *options: Any) -> None:
+        self.waiting.append(QueuedPacket(number, 0, 0, syn(*options)))
+        os.eventfd_write(self._ready, 1)
+
+    def close(self) -> None:
+        os.close(self._ready)
+
+
+class FakeConnection:
+    def __init__(self) -> None:
+        self.copies: list[int] = []
+
+    def catch_up(self) -> None:
+        pass
+
+    def syn_again(self, queued: QueuedPacket, _seq: int, _now: float) -> None:
+        self.copies.append(queued.id)
+
+
+KEY = ("192.0.2.10", 40000, "198.51.100.1", 179)
+
+
+def syn(*options: Any) -> bytes:
+    return bytes(IP(src=KEY[0], dst=KEY[2]) / TCP(sport=KEY[1], dport=KEY[3], flags="S", options=list(options)))
+
+
+def gate(queue: Any, decide: Callable[[Segment, int], Decision]) -> tuple[Gate, Loop]:
+    role = Role(
+        socket.IPPROTO_TCP,
+        socket.IPPROTO_TCP,
+        decide,
+        source=lambda it: (it.source, it.sport),
+        host=lambda key: key[0],
+        server_mark=0,
+        strips=False,
+        join_after=0,
+        flow_buffer=0,
+    )
+    loop = Loop()
+    return Gate(loop, role, queue, (), 0, Limits(8, 8, 8, 8), lambda _token: None), loop
+
+
+def test_a_signed_syn_is_no_copy_of_one_that_is_known() -> None:
+    queue, connection = FakeQueue(), FakeConnection()
+    tested, loop = gate(queue, lambda *_: Decision())
+    tested.connections[KEY] = connection  # type: ignore[assignment]
+    queue.put(1)
+    queue.put(2, ("MD5", bytes(16)))
+    queue.put(3, (29, bytes(14)))
+    loop.call_later(0, loop.stop)
+    loop.run()
+    assert connection.copies == [1]
+    assert queue.verdicts == [(2, DROP), (3, DROP)]
+    assert tested.counters == {"dropped: signed segment, where a connection is": 2}
+    queue.close()
+
+
+def test_a_fault_costs_the_packet_that_meets_it(caplog: pytest.LogCaptureFixture) -> None:
+    def decide(_syn: Segment, _device: int) -> Decision:
+        if not queue.verdicts[2:]:
+            raise ZeroDivisionError
+        return Decision("later")
+
+    queue = FakeQueue()
+    tested, loop = gate(queue, decide)
+    for number in range(4):
+        queue.put(number)
+    loop.call_later(0, loop.stop)
+    loop.run()
+    assert queue.verdicts == [(number, ACCEPT) for number in range(4)]
+    assert tested.counters == {"passed: fault of this program": 3, "passed: later": 1}
+    assert [record.exc_info is not None for record in caplog.records] == [True]  # not one for each
+    queue.close()
