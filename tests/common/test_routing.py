@@ -171,6 +171,17 @@ def test_what_is_marked_for_us_is_delivered_whatever_its_destination(network: Na
         assert way(network, server).get("type") != "local"
 
 
+def test_what_is_to_begin_again_comes_back_only_if_this_host_sends_it(network: Namespace, routing: Routing) -> None:
+    routing.deliver_marked(TABLE, PRIORITY)
+    routing.replay_marked(TABLE, PRIORITY + 2)
+    network.sysctl({"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
+    for server, sender in zip(SERVER.values(), ("198.51.100.9", "2001:db8:1::9"), strict=True):
+        for mark in (marks.replay(0), marks.replay(63)):
+            assert way(network, server, "mark", hex(mark))["type"] == "local"
+        for mark in (marks.REPLAYED, marks.REPLAYED | 0x123, marks.release(32), marks.replay(0)):
+            assert way(network, server, "from", sender, "iif", "xdsl", "mark", hex(mark)).get("type") != "local"
+
+
 @pytest.mark.parametrize("server", SERVER.values())
 def test_the_link_of_the_mark(network: Namespace, routing: Routing, server: str) -> None:
     install(routing)
