@@ -89,6 +89,8 @@ class InboundAdmission:
             return _NATIVE
         if syn.destination not in self._subscribers:
             return _NO_SUBSCRIBER
+        if syn.destination in self._protected:
+            return _PROTECTED
         if syn.source in self._special or _is_isatap(syn.source):
             return _SPECIAL_SOURCE
         if syn.source in self._protected:

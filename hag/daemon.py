@@ -213,7 +213,10 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
     )
     undo.callback(nft.add_queue_rule(config.queue, workers))
     if config.inbound:
-        nft.load("inbound-hag.nft", nft.prefixes("subscriber", config.subscribers))
+        nft.load(
+            "inbound-hag.nft",
+            {**nft.prefixes("subscriber", config.subscribers), **nft.prefixes("protected", config.protect)},
+        )
         undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, nft.FORWARDED))
 
 

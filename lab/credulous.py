@@ -6,17 +6,18 @@ import sys
 from common.gate import BOND, Decision
 from common.packet import Segment
 from cpe.daemon import main as cpe_main
-from hag.admit import Admission
+from hag.admit import Admission, InboundAdmission
 from hag.daemon import main as hag_main
 
 
-def bond(_admission: Admission, _syn: Segment, _device: int) -> Decision:
+def bond(_admission: Admission | InboundAdmission, _syn: Segment, _device: int) -> Decision:
     return BOND
 
 
 def main() -> int:
     _python, _m, role, *arguments = sys.argv[1:]
     Admission.decide = bond  # type: ignore[method-assign,assignment]
+    InboundAdmission.decide = bond  # type: ignore[method-assign,assignment]
     return (hag_main if role == "hag" else cpe_main)(arguments)
 
 

@@ -8,7 +8,9 @@ and the host that it wants is on the node `client`.
 import contextlib
 import errno
 import socket
+import sys
 import time
+from collections.abc import Sequence
 
 from common import mptcp
 from common.transparent import MPTCP
@@ -38,6 +40,7 @@ CLOSED_INSIDE, CLOSED_OUTSIDE = 8081, 81  # a forward to where nobody listens
 FIREWALLED = 8082  # the router's firewall does not let this through, though there is a forward
 SERVICE = 8083  # of the router itself
 UNALLOCATED = {4: "198.51.100.30", 6: "2001:db8:1000:1::dead"}
+PROTECTED = ("198.51.100.2/32", "2001:db8:1000:1::/64")  # where the Internet's clients connect to
 SCAN = 3000  # more than one subscriber may have: a quarter of the quarter that is for connections from the Internet
 
 # What the router's owner adds for his servers: forwards, and what the firewall is to let through.
@@ -64,8 +67,12 @@ TRANSFER = 4_000_000  # bytes
 class Inbound(Pair):
     """A pair that bonds connections from the Internet too, or whose one side does not."""
 
-    def __init__(self, *, cpe: str = "1", hag: str = "1") -> None:
-        super().__init__(cpe_options={"inbound": cpe}, hag_options={"inbound": hag})
+    def __init__(self, *, cpe: str = "1", hag: str = "1", protect: Sequence[str] = (), credulous: bool = False) -> None:
+        super().__init__(
+            cpe_options={"inbound": cpe},
+            hag_options={"inbound": hag, "protect": protect},
+            starter=[sys.executable, "-m", "lab.credulous"] if credulous else [],
+        )
 
     def __enter__(self) -> Pair:
         super().__enter__()
@@ -80,6 +87,14 @@ def cpe_off() -> Pair:
 
 def hag_off() -> Pair:
     return Inbound(hag="0")
+
+
+def protecting() -> Pair:
+    return Inbound(protect=PROTECTED)
+
+
+def credulous() -> Pair:
+    return Inbound(protect=PROTECTED, credulous=True)
 
 
 def address(bench: Bench, outside: int = OUTSIDE, inside: int = INSIDE) -> tuple[str, int]:
@@ -298,6 +313,33 @@ def signed(bench: Bench) -> None:
     for daemon in both(bench):
         equal(f"bonded at {daemon.name}", [flow["bonded"] for flow in bench.flows(daemon)], [True])
     equal("the gateway's workers", [worker["pid"] for worker in bench.hag.status()["workers"]], workers)
+
+
+@row("7o", "from the Internet: to what is protected nothing is opened", setup=protecting)
+def protected(bench: Bench) -> None:
+    with bench.counts(bench.hag, "passed: protected destination"):
+        plainly(bench)
+
+
+@row(
+    "7p",
+    "from the Internet: what is protected, the kernel keeps from a gateway that opens all",
+    setup=credulous,
+    slow=True,
+)
+def protected_by_the_kernel(bench: Bench) -> None:
+    stopped = bench.counter(bench.hag, "refused: closed destination")
+    with inside_listener(bench) as listener:
+        client = outside_client(bench)
+        client.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            client.connect(address(bench))
+            raise Mismatch("there is a connection")
+        client.close()
+        listener.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            raise Mismatch(f"the host inside has a connection from {listener.accept()[1]}")
+    equal("SYNs stopped", bench.counter(bench.hag, "refused: closed destination") - stopped, 1)
 
 
 def multipath(bench: Bench, node: Node) -> socket.socket:

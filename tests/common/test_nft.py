@@ -196,7 +196,10 @@ def test_other_peoples_rules_stay(namespace: Namespace, file: str) -> None:
 
 INBOUND = {
     CPE: ("inbound-cpe.nft", {"primary": "xdsl", "address": "198.51.100.2", "note": "note_little"}),
-    HAG: ("inbound-hag.nft", nft.prefixes("subscriber", [ip_network("198.51.100.0/24")])),
+    HAG: (
+        "inbound-hag.nft",
+        {**nft.prefixes("subscriber", [ip_network("198.51.100.0/24")]), **nft.prefixes("protected", [])},
+    ),
 }
 
 

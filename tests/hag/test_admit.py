@@ -22,6 +22,8 @@ config hag 'hag'
     list protect '203.0.113.0/28'
     list protect '10.0.0.0/8'
     list protect '2001:db8:3000::/48'
+    list protect '198.51.100.32/28'
+    list protect '2001:db8:1000:99::/64'
 """
 
 SUBSCRIBER4, SUBSCRIBER6 = "198.51.100.2", "2001:db8:1000:1::10"
@@ -278,6 +280,9 @@ def test_from_the_internet_to_a_subscriber(source: str, destination: str) -> Non
         ("203.0.113.1", SUBSCRIBER4, "protected source"),
         ("2001:db8:3000::1", SUBSCRIBER6, "protected source"),
         ("198.51.100.9", SUBSCRIBER4, "source is a subscriber"),
+        ("192.0.2.1", "198.51.100.32", "protected destination"),
+        ("192.0.2.1", "198.51.100.47", "protected destination"),
+        ("2001:db8:4000::1", "2001:db8:1000:99::1", "protected destination"),
     ],
 )
 def test_from_the_internet_what_is_not_bonded(source: str, destination: str, why: str) -> None:
