@@ -46,6 +46,11 @@ FLOW_BUFFER: Final = 8 * 1024 * 1024
 # kernel moves nothing more from the subflows, not even what everything waits for (net/mptcp/protocol.c up to 6.18),
 # and the connection stands still for good: in 1 of 8 two-way transfers, with sizes that the kernel chose (128 KiB and
 # up to receive, up to 4 MiB to send).
+#
+# To send, a Multipath TCP leg has what the kernel gives it, which grows with what its paths carry; the peer's room to
+# receive is the limit. A fixed size is that of every subflow, and the first one fills it before another has joined: of
+# 1 MB, 20 Mbit/s and 2 MiB, nothing was left for LTE. With less than the default it is fixed all the same, to keep the
+# promise.
 _RECEIVED: Final = 2  # one half
 _SENT: Final = 4  # one quarter
 _LAST: Final = 64 * 1024
@@ -71,7 +76,7 @@ def listener(family: int, port: int, protocol: int, mark: int = 0, flow_buffer: 
             # IPv4 has a listener of its own; but a connection that is for IPv6 only gets no subflow over IPv4
             # (mptcp_pm_addr_families_match(), net/mptcp/pm.c).
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        _prepare(sock, family, flow_buffer)
+        _prepare(sock, family, protocol, flow_buffer)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         sock.bind((_LOOPBACK[socket.AddressFamily(family)], port))
@@ -99,7 +104,7 @@ def server_leg(
     """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, protocol)
     try:
-        _prepare(sock, family, flow_buffer)
+        _prepare(sock, family, protocol, flow_buffer)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, marks.with_dscp(mark, dscp))
         if dscp:
             # For subflows over IPv4, which a connection over IPv6 may have too; for others there is the mark.
@@ -128,7 +133,7 @@ def close_in_order(sock: socket.socket) -> None:
     sock.close()
 
 
-def _prepare(sock: socket.socket, family: int, flow_buffer: int) -> None:
+def _prepare(sock: socket.socket, family: int, protocol: int, flow_buffer: int) -> None:
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
     else:
@@ -141,7 +146,8 @@ def _prepare(sock: socket.socket, family: int, flow_buffer: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
     # The kernel doubles both numbers.
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, (flow_buffer // _RECEIVED - _LAST) // 2)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, (flow_buffer // _SENT - _LAST) // 2)
+    if protocol == TCP or flow_buffer < FLOW_BUFFER:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, (flow_buffer // _SENT - _LAST) // 2)
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ import threading
 import time
 from pathlib import Path
 
+from common.transparent import FLOW_BUFFER as DEFAULT
 from lab.access import Kind
 from lab.bonded import Pair
 from lab.daemons import Daemon
-from lab.fidelity.bench import Bench, Sending, equal, exchange, expect, payload, receive_all, sha256
+from lab.fidelity.bench import Bench, Sending, direct, equal, exchange, expect, payload, receive_all, sha256
 from lab.fidelity.matrix import row
 from lab.servers import TcpServer
 
@@ -49,7 +50,15 @@ def held(bench: Bench, daemon: Daemon) -> int:
 
 @row("9d", "of a reader that pauses, a box holds no more than its flow_buffer", setup=narrow)
 def paused(bench: Bench) -> None:
-    data = payload(BULK, 1)
+    holds_no_more_than(bench, FLOW_BUFFER, payload(BULK, 1))
+
+
+@row("9g", "the same with the flow_buffer that it has by default", setup=direct)
+def paused_by_default(bench: Bench) -> None:
+    holds_no_more_than(bench, DEFAULT, payload(4 * BULK, 1))
+
+
+def holds_no_more_than(bench: Bench, flow_buffer: int, data: bytes) -> None:
     for way in ("down", "up"):
         ends = bench.connect()
         exchange(ends, 100_000)
@@ -59,11 +68,11 @@ def paused(bench: Bench) -> None:
         before, since = [0, 0], time.monotonic()
         while time.monotonic() - since < STILL:
             now = [held(bench, daemon) for daemon in (bench.cpe, bench.hag)]
-            expect(max(now) <= FLOW_BUFFER, f"{way}: the CPE holds {now[0]} bytes, the HAG {now[1]}")
+            expect(max(now) <= flow_buffer, f"{way}: the CPE holds {now[0]} bytes, the HAG {now[1]}")
             if now != before:
                 before, since = now, time.monotonic()
         expect(sending.is_alive(), f"{way}: the sender is not held back")
-        expect(min(before) > FLOW_BUFFER // 4, f"{way}: only {before} bytes are held")
+        expect(min(before) > flow_buffer // 4, f"{way}: only {before} bytes are held")
         got = receive_all(sink)
         sending.finish()
         equal("what arrives", (got.size, got.sha256, got.ending), (len(data), sha256(data), "FIN"))

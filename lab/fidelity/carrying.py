@@ -8,14 +8,13 @@ import statistics
 import threading
 import time
 
-from lab.access import Kind
-from lab.bonded import Pair
 from lab.fidelity.bench import (
     Bench,
     Ends,
     Received,
     Sending,
     Via,
+    direct,
     equal,
     exchange,
     expect,
@@ -32,11 +31,6 @@ KEYS = 300  # keystrokes
 KEY_DELAY = 2.0  # milliseconds that the pair may add to each
 GIBIBYTE = 1 << 30
 CHUNK = 1 << 20
-
-
-def direct() -> Pair:
-    """Accesses as fast as the machine: what takes time is the pair."""
-    return Pair(Kind.DIRECT)
 
 
 def opened(bench: Bench) -> Ends:

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.access import Kind
 from lab.bonded import Pair
 from lab.daemons import Daemon
-from lab.fidelity.bench import PATIENCE, Bench, Ends, equal, exchange, expect, receive_all
+from lab.fidelity.bench import PATIENCE, Bench, Ends, direct, equal, exchange, expect, receive_all
 from lab.fidelity.matrix import row
 from lab.flood import Flood, Sources, Target
 from lab.node import Node
@@ -41,10 +41,6 @@ OTHER_SUBSCRIBER = {4: "198.51.100.5/26", 6: "2001:db8:1000:100::1/56"}
 def scarce() -> Pair:
     gateway = {"workers": 1, "max_flows": OF_ALL, "max_flows_per_subscriber": OF_ONE}
     return Pair(Kind.DIRECT, cpe_options={"workers": 1}, hag_options=gateway, starter=["prlimit", f"--nofile={FILES}"])
-
-
-def direct() -> Pair:
-    return Pair(Kind.DIRECT)
 
 
 @row("12a", "flow table full: as many connections as descriptors suffice for, and more", setup=scarce)

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from lab.access import Kind
 from lab.bonded import Pair
 from lab.daemons import Daemon
-from lab.fidelity.bench import Bench, Ends, equal, exchange, expect, receive_all
+from lab.fidelity.bench import Bench, Ends, direct, equal, exchange, expect, receive_all
 from lab.fidelity.matrix import row
 
 First = Literal["client", "server"]  # who ends first, which is who keeps the connection in TIME_WAIT
@@ -27,10 +27,6 @@ KERNELS_CHOICE: Final = [0] * AT_ONCE  # of a port
 FEW_PORTS: Final = range(20000, 20000 + AT_ONCE)
 OTHER_HOST: Final = {4: "192.0.2.12/26", 6: "2001:db8:1000:1::12/64"}
 MORE_PORTS: Final = range(20000, 20100)
-
-
-def direct() -> Pair:
-    return Pair(Kind.DIRECT)
 
 
 class Client:
