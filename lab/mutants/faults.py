@@ -176,8 +176,8 @@ FAULTS = (
     Mutation(
         name="Multipath TCP from end to end taken for a lost subflow",
         file=HAG_TABLE,
-        old="\t\tfib daddr oifname $access update @spared4 { ip daddr . tcp dport . ip saddr . tcp sport }\n",
-        new="",
+        old="\t\tiifname != @access goto from_server\n",
+        new="\t\tiifname != @access accept\n",
         rows=("5g",),
     ),
     Mutation(
