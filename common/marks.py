@@ -50,7 +50,11 @@ def server_leg(link: int = 0) -> int:
 
 
 def with_dscp(server_leg: int, dscp: int) -> int:
-    """The mark of a server leg whose packets are to have this DSCP; they leave the box without it."""
+    """The mark of a server leg whose packets are to have this DSCP.
+
+    It has the third byte too, then: routing rules of others that match there meet it when the packet's route is looked
+    up, and so do their rules for output before ours (chain dscp in nftables/deliver.nft), which takes it away.
+    """
     return server_leg | dscp << 16
 
 
