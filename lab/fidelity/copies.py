@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from lab.fidelity.bench import PATIENCE, Bench, Ends, Via, equal, exchange, expect
+from lab.fidelity.bench import PATIENCE, Bench, Ends, Via, equal, exchange, expect, punctual
 from lab.fidelity.matrix import row
 from lab.rewriter import Rewriter
 
@@ -47,11 +47,15 @@ LOSE = "tcp dport {port} tcp flags & (syn | ack) == syn drop"
 
 @row("3x", "a SYN gets lost: the server sees one copy of it, as without the pair")
 def one_copy(bench: Bench) -> None:
-    plain, plain_time = copies(bench, "guest")
-    bonded, bonded_time = copies(bench, "lan")
-    equal("SYNs that reach the server without the pair", plain, 2)
-    equal("SYNs that reach the server", bonded, plain)
-    expect(bonded_time - plain_time <= SLACK, f"{bonded_time * 1000:.0f} ms instead of {plain_time * 1000:.0f}")
+    def attempt() -> float:
+        """Seconds that it takes longer than without the pair."""
+        plain, plain_time = copies(bench, "guest")
+        bonded, bonded_time = copies(bench, "lan")
+        equal("SYNs that reach the server without the pair", plain, 2)
+        equal("SYNs that reach the server", bonded, plain)
+        return bonded_time - plain_time
+
+    punctual(attempt, SLACK)
 
 
 def copies(bench: Bench, via: Via) -> tuple[int, float]:
