@@ -220,4 +220,4 @@ def test_what_is_added_for_connections_from_the_internet_goes_with_the_table(nam
 def test_either_order_of_bytes(namespace: Namespace, note: str) -> None:
     nft.load(CPE, VARIABLES[CPE])
     nft.load("inbound-cpe.nft", INBOUND[CPE][1] | {"note": note})
-    assert f"jump {note}" in ruleset(namespace)
+    assert f"goto {note}" in ruleset(namespace)

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
 
 from common import marks, packet
 from cpe.forwards import forwarded_from
@@ -28,3 +29,8 @@ def test_forwarded(port: int) -> None:
 
 def test_not_forwarded() -> None:
     assert forwarded_from(ADDRESS)(SYN, mark(0)) == ("192.168.1.10", 8080)
+
+
+def test_over_ipv6_the_mark_is_not_ours() -> None:
+    syn = packet.parse(bytes(IPv6(src="2001:db8::7", dst="2001:db8:1::10") / TCP(sport=40000, dport=8080, flags="S")))
+    assert forwarded_from(ADDRESS)(syn, mark(80)) == ("2001:db8:1::10", 8080)
