@@ -38,6 +38,7 @@ _LOOK: Final = 0.05  # seconds between looks at connections that are to prove th
 _COMPLAINT: Final = 60.0  # seconds between two records of faults
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
+LACKS_FAMILY: Final = "this box lacks the address family"  # is without IPv6, though it may forward it
 GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on without"
 
 
@@ -136,6 +137,7 @@ class Gate:
         self._next_complaint = 0.0  # not before, by the loop's clock
         self._role = role
         self._listeners = listeners
+        self._families = frozenset(listener.family for listener in listeners)
         self._limits = limits
         loop.add(queue.fileno(), IN, self._on_queue)
         for listener in listeners:
@@ -272,6 +274,8 @@ class Gate:
                 self.queue.verdict(queued.id, DROP, queued.mark)
             return
         decision = role.decide(syn, queued.device)
+        if syn.family not in self._families:
+            reason = reason or LACKS_FAMILY
         reason = reason or decision.passed
         if reason is None:
             host = role.host(key)

@@ -90,6 +90,17 @@ def hag_off() -> Pair:
     return Inbound(hag="0")
 
 
+class WithoutIpv6(Inbound):
+    """The gateway's host itself has no IPv6 of its own, though it forwards it."""
+
+    def __enter__(self) -> Pair:
+        super().__enter__()
+        self.hag.stop()
+        self.lab.hag.sysctl({"ipv6/conf/lo/disable_ipv6": 1})
+        self.hag.start()
+        return self
+
+
 def protecting() -> Pair:
     return Inbound(protect=PROTECTED)
 
@@ -350,6 +361,18 @@ def protected_by_the_kernel(bench: Bench) -> None:
         with contextlib.suppress(TimeoutError):
             raise Mismatch(f"the host inside has a connection from {listener.accept()[1]}")
     equal("SYNs stopped", bench.counter(bench.hag, "refused: closed destination") - stopped, 1)
+
+
+@row("7s", "from the Internet: a gateway without IPv6 on its loopback device passes that", setup=WithoutIpv6)
+def without_ipv6(bench: Bench) -> None:
+    if bench.family == 4:
+        exchange(connect(bench))
+        equal("bonded at the gateway", [flow["bonded"] for flow in bench.flows(bench.hag)], [True])
+        return
+    with bench.counts(bench.hag, "passed: this box lacks the address family"):
+        plainly(bench)
+    with bench.counts(bench.hag, "passed: this box lacks the address family"):
+        exchange(bench.connect())
 
 
 def multipath(bench: Bench, node: Node) -> socket.socket:

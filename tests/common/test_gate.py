@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
 
 from common import packet
 from common.gate import Decision, Gate, Limits, Role, unfit
@@ -55,8 +56,8 @@ class FakeQueue:
     def verdict(self, packet_id: int, verdict: int, _mark: int, _payload: bytes | None = None) -> None:
         self.verdicts.append((packet_id, verdict))
 
-    def put(self, number: int, *options: Any) -> None:
-        self.waiting.append(QueuedPacket(number, 0, 0, syn(*options)))
+    def put(self, number: int, data: bytes) -> None:
+        self.waiting.append(QueuedPacket(number, 0, 0, data))
         os.eventfd_write(self._ready, 1)
 
     def close(self) -> None:
@@ -94,22 +95,24 @@ def gate(queue: Any, decide: Callable[[Segment, int], Decision]) -> tuple[Gate, 
         flow_buffer=0,
     )
     loop = Loop()
-    return Gate(loop, role, queue, (), 0, Limits(8, 8, 8, 8), lambda _token: None), loop
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return Gate(loop, role, queue, (listener,), 0, Limits(8, 8, 8, 8), lambda _token: None), loop
 
 
 def test_a_signed_syn_is_no_copy_of_one_that_is_known() -> None:
     queue, connection = FakeQueue(), FakeConnection()
     tested, loop = gate(queue, lambda *_: Decision())
     tested.connections[KEY] = connection  # type: ignore[assignment]
-    queue.put(1)
-    queue.put(2, ("MD5", bytes(16)))
-    queue.put(3, (29, bytes(14)))
+    queue.put(1, syn())
+    queue.put(2, syn(("MD5", bytes(16))))
+    queue.put(3, syn((29, bytes(14))))
     loop.call_later(0, loop.stop)
     loop.run()
     assert connection.copies == [1]
     assert queue.verdicts == [(2, DROP), (3, DROP)]
     assert tested.counters == {"dropped: signed segment, where a connection is": 2}
-    queue.close()
+    tested.close()
 
 
 def test_a_fault_costs_the_packet_that_meets_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -121,10 +124,22 @@ def test_a_fault_costs_the_packet_that_meets_it(caplog: pytest.LogCaptureFixture
     queue = FakeQueue()
     tested, loop = gate(queue, decide)
     for number in range(4):
-        queue.put(number)
+        queue.put(number, syn())
     loop.call_later(0, loop.stop)
     loop.run()
     assert queue.verdicts == [(number, ACCEPT) for number in range(4)]
     assert tested.counters == {"passed: fault of this program": 3, "passed: later": 1}
     assert [record.exc_info is not None for record in caplog.records] == [True]  # not one for each
-    queue.close()
+    tested.close()
+
+
+def test_an_address_family_without_a_listener_passes() -> None:
+    queue = FakeQueue()
+    tested, loop = gate(queue, lambda *_: Decision())
+    header = IPv6(src="2001:db8::1", dst="2001:db8:1::1") / TCP(sport=40000, dport=80, flags="S")
+    queue.put(1, bytes(header))
+    loop.call_later(0, loop.stop)
+    loop.run()
+    assert queue.verdicts == [(1, ACCEPT)]
+    assert tested.counters == {"passed: this box lacks the address family": 1}
+    tested.close()
