@@ -58,6 +58,8 @@ INBOUND_SETTINGS: Final = (
 COUNTERS: Final = {
     "own": "passed: the gateway's own address",
     "forged": "passed: no route back to the source there",
+    "own_source": "passed: from the Internet in the gateway's own name",
+    "forged_inbound": "passed: from the Internet, no route back to the source there",
     "stopped": "refused: closed destination",
 }
 

@@ -42,6 +42,7 @@ FIREWALLED = 8082  # the router's firewall does not let this through, though the
 SERVICE = 8083  # of the router itself
 UNALLOCATED = {4: "198.51.100.30", 6: "2001:db8:1000:1::dead"}
 PROTECTED = ("198.51.100.2/32", "2001:db8:1000:1::/64")  # where the Internet's clients connect to
+BEHIND_THE_ACCESS = {4: "198.51.100.20", 6: "2001:db8:2000:1::20"}  # nobody's; no route to it leads to the Internet
 SCAN = 3000  # more than one subscriber may have: a quarter of the quarter that is for connections from the Internet
 
 # What the router's owner adds for his servers: forwards, and what the firewall is to let through.
@@ -221,6 +222,25 @@ def firewall_refuses(bench: Bench) -> None:
         with contextlib.suppress(TimeoutError):
             raise Mismatch(f"the host inside has a connection from {listener.accept()[1]}")
     equal("what the router's daemon opens and refuses", taken(bench), before)
+
+
+@row("7t", "from the Internet: in a name that it cannot be from nothing is opened", setup=Inbound)
+def forged(bench: Bench) -> None:
+    wire = Wire(bench, bench.lab.server, "core", bench.lab.hag)
+    destination = bench.lab.client.address("lan", 6) if bench.family == 6 else bench.lab.cpe.address("xdsl", 4)
+    port = INSIDE if bench.family == 6 else OUTSIDE
+    with inside_listener(bench) as listener:
+        names = [(BEHIND_THE_ACCESS[bench.family], "passed: from the Internet, no route back to the source there")]
+        if bench.family == 6:  # over IPv4 the kernel drops it by itself, as a martian
+            names.append((bench.lab.hag.address("core", 6), "passed: from the Internet in the gateway's own name"))
+        for source, reason in names:
+            with bench.counts(bench.hag, reason):
+                wire.send(Syn(source, destination, port, capable=False))
+        for daemon in both(bench):
+            equal(f"flows at {daemon.name}", bench.flows(daemon), [])
+        listener.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            raise Mismatch(f"the host inside has a connection from {listener.accept()[1]}")
 
 
 @row("7d", "from the Internet: half-close in each direction, data after it", setup=Inbound)
