@@ -84,7 +84,7 @@ def beside_policy_routing(bench: Bench) -> None:
         equal("the port that the router shows", flow["server_port"], port)
 
 
-@row("7s", "from the Internet: a SYN that passes keeps the mark of others", setup=Inbound)
+@row("7u", "from the Internet: a SYN that passes keeps the mark of others", setup=Inbound)
 def kept(bench: Bench) -> None:
     box = bench.lab.cpe
     with foreign(box, SYNS_MARKED):
