@@ -7,6 +7,7 @@ people's rules and routes, and goes before ours are added again.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
@@ -87,6 +88,19 @@ class Routing:
         for family in self.families:
             self._route.flush_rules(family=family, protocol=PROTOCOL)
             self._route.flush_routes(family=family, proto=PROTOCOL)
+
+    def clean_old(self, table: int, priority: int) -> None:
+        """Removes what a daemon before us has left, but for what deliver_marked() with these arguments puts in.
+
+        Its orphaned workers may still have connections, whose packets would pass them by in the meantime.
+        """
+        for family in self.families:
+            rules = self._route.get_rules(family=family, protocol=PROTOCOL)
+            for other in {rule.get("priority") for rule in rules} - {priority, priority + 1}:
+                self._route.flush_rules(family=family, protocol=PROTOCOL, priority=other)
+            routes = self._route.get_routes(family=family, proto=PROTOCOL)
+            for other in {route.get("table") for route in routes} - {table}:
+                self._route.flush_routes(family=family, proto=PROTOCOL, table=other)
 
     def deliver_marked(self, table: int, priority: int) -> None:
         """Packets that arrive with the mark DELIVER are for this host, whatever their destination.
@@ -185,5 +199,7 @@ class Routing:
         try:
             getattr(self._route, kind)(command, **arguments)
         except NetlinkError as error:
+            if kind == "rule" and error.code == errno.EEXIST:
+                return  # word for word
             wanted = ", ".join(f"{name} {value}" for name, value in arguments.items())
             raise SystemLacks(f"the kernel refuses the {kind} ({wanted}): {error}") from None

@@ -250,7 +250,7 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
 
     A subflow inherits its connection's mark, so the rules by address come first.
     """
-    routing.clean()
+    routing.clean_old(config.table_base, config.rule_priority)
     routing.deliver_marked(config.table_base, config.rule_priority)
     if config.inbound:
         routing.replay_marked(config.table_base, config.rule_priority + 6)

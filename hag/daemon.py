@@ -113,7 +113,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
         undo.callback(announcement.withdraw)
         announcement.start()
         undo.callback(routing.clean)
-        routing.clean()
+        routing.clean_old(config.table_base, config.rule_priority)
         routing.deliver_marked(config.table_base, config.rule_priority)
         if config.inbound:
             routing.replay_marked(config.table_base, config.rule_priority + 6)
