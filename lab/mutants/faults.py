@@ -210,4 +210,18 @@ FAULTS = (
         rows=("7a",),
         family=6,
     ),
+    Mutation(
+        name="a silent drop forgotten",
+        file="cpe/blackholes.py",
+        old="                self._lost(host, destination, began, now)\n",
+        new="                pass\n",
+        rows=("4h", "4i"),
+    ),
+    Mutation(
+        name="Multipath TCP believed to go on",
+        file="common/proof.py",
+        old="                return Proof.STRIPPED\n",
+        new="                return Proof.OPEN\n",
+        rows=("4g",),
+    ),
 )
