@@ -241,6 +241,11 @@ class Connection:
     def _hold_copy(self) -> None:
         assert self._syn is not None
         assert self._copy is not None
+        if self._copy.seq == self._isn:
+            # The same once more, or less: the CPE's kernel leaves MP_CAPABLE out of later copies. And the timestamp of
+            # the answer tells it that the first one was not lost.
+            self._decide(self._copy, DROP)
+            return
         self._decide(self._syn, DROP)
         self._syn = self._copy
         self._isn = self._copy.seq

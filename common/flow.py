@@ -55,7 +55,7 @@ class Event(enum.Enum):
 
 
 class Action(enum.Enum):
-    HOLD_COPY = "hold-copy"  # the packet that brought the event is held in place of the earlier one
+    HOLD_COPY = "hold-copy"  # in place of the earlier one, if it begins anew with another sequence number
     COPY_TO_LISTENER = "copy-to-listener"  # let our TCP answer it
     RELEASE_SYN = "release-syn"  # the held SYN goes to the listener
     REFUSE_SYN = "refuse-syn"  # the client gets what the server said: RST, ICMP or silence
