@@ -20,7 +20,7 @@ INNER_LEG: Final = 0x4F000000  # what the server legs of connections from the In
 _SERVER_LEG: Final = 0x50000000  # what the server legs send; on the CPE by the link of the first subflow
 _RELEASE: Final = 0x60000000  # a SYN for the listener of a worker
 _REPLAY: Final = 0xA0000000  # the same, see common/replay.py
-REPLAYED: Final = 0x80000000  # the bit that what leaves this host has for that only
+REPLAYED: Final = 0x80000000  # the bit of what leaves this host only to come back in
 
 MAX_LINKS: Final = 16
 MAX_WORKERS: Final = 64

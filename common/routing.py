@@ -126,7 +126,7 @@ class Routing:
             self._do("rule", "add", family=family, priority=priority + 1, table=table, **marked)
 
     def replay_marked(self, table: int, priority: int) -> None:
-        """What this host sends with a mark for that comes back in (common/replay.py), by deliver_marked()'s table.
+        """What this host sends with a mark for that comes back in (see REPLAYED), by deliver_marked()'s table.
 
         Only what it sends itself: what it forwards may have somebody else's mark with that bit.
         """

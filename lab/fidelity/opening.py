@@ -18,12 +18,17 @@ from lab.fidelity.matrix import row
 CLOSED = 9  # a port where nobody listens
 NOWHERE = {4: "203.0.113.128/26", 6: "2001:db8:4000::/64"}  # behind the gateway, if it let anybody go there
 SOMEWHERE = {4: "203.0.113.129", 6: "2001:db8:4000::1"}  # in there
+NOBODY = {4: ("203.0.113.20", "203.0.113.21"), 6: ("2001:db8:3000::200", "2001:db8:3000::201")}  # has these
+LOOKED_FOR = 300  # milliseconds until the gateway stops looking for a neighbour, in three tries
 SILENT = 7  # ports of a server that drops what comes for them
 SILENT_TOO = 8
 FORGOTTEN = (
     5.5  # seconds after the last copy of a SYN: the longest that a box holds it if it was sent once or each second
 )
+PROMPT = 0.5  # seconds, at most, for a refusal without the pair
 SLACK = 0.050  # seconds that a refusal may come later than without the pair
+
+UNREACHED = "refused: host-unreachable"
 
 UNREACHABLE = (socket.IPPROTO_IP, 11, 1)  # IP_RECVERR: the client hears of ICMP errors at once
 UNREACHABLE6 = (socket.IPPROTO_IPV6, 25, 1)
@@ -43,6 +48,7 @@ def later(bench: Bench, wanted: str, port: int = CLOSED, address: str = "") -> f
     bonded, bonded_time = refused(bench, "lan", port, address)
     equal("the error without the pair", plain, wanted)
     equal("the error", bonded, wanted)
+    expect(plain_time < PROMPT, f"without the pair it takes {plain_time:.1f} s: that would excuse any delay of ours")
     return bonded_time - plain_time
 
 
@@ -92,13 +98,44 @@ def prohibited(bench: Bench) -> None:
     rejected(bench, "admin-prohibited", "EHOSTUNREACH" if bench.family == 4 else "EACCES")
 
 
+def unlimited(bench: Bench) -> None:
+    """The gateway's ICMP errors of the rows before do not count: the router, as one host, gets six at a time."""
+    bench.lab.hag.sysctl({"ipv4/icmp_ratelimit": 0})
+    bench.undo(lambda: bench.lab.hag.sysctl({"ipv4/icmp_ratelimit": 1000}))
+
+
 @row("1e", "prohibited by the gateway itself")
 def prohibited_by_the_gateway(bench: Bench) -> None:
     route = f"prohibit {NOWHERE[bench.family]}"
     bench.lab.hag.configure([f"route add {route}"])
     bench.undo(lambda: bench.lab.hag.configure([f"route del {route}"]))
-    # Nothing before it: the kernel sends one host about five such errors at a time (net.ipv4.route.error_burst).
+    unlimited(bench)
     same_refusal(bench, "EHOSTUNREACH" if bench.family == 4 else "EACCES", address=SOMEWHERE[bench.family])
+
+
+@row("1g", "no neighbour of the gateway has the server's address")
+def no_neighbour(bench: Bench) -> None:
+    unlimited(bench)
+    node = bench.lab.hag
+    name = f"ipv{bench.family}/neigh/core/retrans_time_ms"
+    node.sysctl({name: LOOKED_FOR // 3})
+    bench.undo(lambda: node.sysctl({name: 1000}))
+    # An address each, since what the gateway has found out for one holds for the next.
+    outcomes: dict[Via, tuple[str, float]] = {}
+
+    def attempt(via: Via, address: str) -> None:
+        outcomes[via] = refused(bench, via, address=address)
+
+    without, with_ = NOBODY[bench.family]
+    plain = threading.Thread(target=attempt, args=("guest", without))
+    plain.start()
+    with bench.counts(bench.cpe, UNREACHED), bench.counts(bench.hag, UNREACHED):
+        attempt("lan", with_)
+    plain.join()
+    (plain_error, plain_time), (error, took) = outcomes["guest"], outcomes["lan"]
+    equal("the error without the pair", plain_error, "EHOSTUNREACH")
+    equal("the error", error, plain_error)
+    expect(took - plain_time <= SLACK, f"{took * 1000:.0f} ms instead of {plain_time * 1000:.0f}")
 
 
 @row("1f", "the server's silence: the same SYNs, the same end, and nothing is left of it", slow=True)
