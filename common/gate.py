@@ -23,12 +23,11 @@ from common.proof import Proof
 from common.relay import PipePool
 from common.replay import Replay
 from common.reserve import Reserve
+from common.room import Limits, Room
 from common.transparent import Address
 
 _SWEEP: Final = 1.0  # seconds between looks for flows whose time is over
 _BATCH: Final = 64  # SYNs, or connections, that are taken before open connections have their turn
-_SHARE: Final = 4  # hosts that it takes to use up what may be half-open
-_KNOWN: Final = 16384  # hosts that are remembered to have opened a connection
 _RESERVE: Final = 64  # descriptors for clients that wait to be accepted
 # Seconds before the next look whether an address pair is free whose last connection is about to end: its last ACK is
 # under way, here or at the peer.
@@ -91,16 +90,6 @@ class Role:
     addressed: Callable[[Segment, int], Address] | None = None  # where a SYN, with its mark, went before NAT
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one worker may have at a time, so that its descriptors suffice."""
-
-    flows: int
-    flows_of_one: int  # of one host
-    pipes: int
-    opening: int  # held or released, so that the listener never has to resort to SYN cookies (see common/workers.py)
-
-
 class Gate:
     """One worker's queue, listeners and connections."""
 
@@ -124,9 +113,7 @@ class Gate:
         self.counters: Counter[str] = Counter()
         self.connections: dict[Key, Connection] = {}
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
-        self._flows_of: Counter[Hashable] = Counter()  # by host
-        self._opening_of: Counter[Hashable] = Counter()
-        self._known: dict[Hashable, None] = {}  # hosts that do finish what they begin, the latest one last
+        self._room = Room(limits)
         self._reserve = Reserve(_RESERVE)
         self._unproved: list[Connection] = []  # to be looked at next time
         self._young: list[Connection] = []  # the time after
@@ -138,7 +125,6 @@ class Gate:
         self._role = role
         self._listeners = listeners
         self._families = frozenset(listener.family for listener in listeners)
-        self._limits = limits
         loop.add(queue.fileno(), IN, self._on_queue)
         for listener in listeners:
             self._watch(listener)
@@ -173,7 +159,7 @@ class Gate:
 
     def opened(self, connection: Connection) -> None:
         self._opens_no_more(connection)
-        self._remember(self._role.host(connection.key))
+        self._room.remember(self._role.host(connection.key))
         self.counters["opened: plain TCP" if connection.token is None else "opened: bonded"] += 1
         connection.why = self._learn(connection)
         if connection.why is not None:
@@ -200,7 +186,7 @@ class Gate:
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)
         if self.connections.pop(connection.key, None) is not None:
-            _one_less(self._flows_of, self._role.host(connection.key))
+            self._room.leave(self._role.host(connection.key))
 
     def _learn(self, connection: Connection) -> str | None:
         """Why the connection is not bonded; None if it is."""
@@ -224,13 +210,7 @@ class Gate:
 
     def _opens_no_more(self, connection: Connection) -> None:
         if self._opening.pop(connection.key, None) is not None:
-            _one_less(self._opening_of, self._role.host(connection.key))
-
-    def _remember(self, host: Hashable) -> None:
-        self._known.pop(host, None)
-        self._known[host] = None
-        if len(self._known) > _KNOWN:
-            del self._known[next(iter(self._known))]
+            self._room.opens_no_more(self._role.host(connection.key))
 
     # The queue
 
@@ -307,23 +287,8 @@ class Gate:
             self._take(queued, tries)
 
     def _full(self, host: Hashable) -> str | None:
-        """Why no further connection can be had now, or none of this host; None if one can.
-
-        Senders with made-up addresses take up what may be half-open: half of that is for hosts that have opened a
-        connection before, as no such sender has.
-        """
-        limits = self._limits
-        if len(self.connections) >= limits.flows:
-            return "table full"
-        if self._flows_of[host] >= limits.flows_of_one:
-            return "too many connections of this subscriber"
-        if len(self._opening) >= (limits.opening if host in self._known else limits.opening // 2):
-            return "too many half-open connections"
-        if self._opening_of[host] >= limits.opening // _SHARE:
-            return "too many half-open connections of this host"
-        if not self._reserve.fill():
-            return "no descriptors left"
-        return None
+        """Why no further connection can be had now, or none of this host; None if one can."""
+        return self._room.full(host) or (None if self._reserve.fill() else "no descriptors left")
 
     def _avoid(self, syn: Segment) -> str | None:
         experience = self._role.experience
@@ -349,8 +314,7 @@ class Gate:
         connection = Connection(self, key, queued, syn.seq, server, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection
-        self._flows_of[host] += 1
-        self._opening_of[host] += 1
+        self._room.take(host)
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP, self._sweep)
@@ -419,16 +383,9 @@ class Gate:
 
     def _haste(self, connection: Connection) -> float:
         """Seconds that a half-open connection gets less because it is one of too many."""
-        most = self._limits.opening
-        if 4 * len(self._opening) < most and 8 * self._opening_of[self._role.host(connection.key)] < most:
+        if not self._room.crowded(self._role.host(connection.key)):
             return 0.0
         return max(0.0, connection.lifetime - LIFETIME_IN_A_CROWD[connection.state])
-
-
-def _one_less(counter: Counter[Hashable], host: Hashable) -> None:
-    counter[host] -= 1
-    if not counter[host]:
-        del counter[host]
 
 
 def unfit(syn: Segment) -> str | None:

@@ -22,11 +22,12 @@ from common import privilege
 from common.channel import Channel, Message
 from common.connection import Connection
 from common.flow import Event, State
-from common.gate import Gate, Limits, Role
+from common.gate import Gate, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
 from common.replay import Replay
+from common.room import Limits
 
 _BATCH: Final = 0.005  # seconds that news for control may wait for company
 _LAST_FLOWS: Final = 1.0  # seconds between looks whether the last connection of an orphan has ended

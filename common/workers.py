@@ -19,12 +19,12 @@ from typing import Final
 from common import transparent, worker
 from common.channel import Channel, Message
 from common.control import Reply
-from common.gate import Limits
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
 from common.orphans import Orphans
 from common.replay import Replay
+from common.room import Limits
 from common.system import SystemLacks, families
 from common.worker import Duty, Entrance, Equipment
 

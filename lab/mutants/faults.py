@@ -3,8 +3,8 @@
 
 from lab.mutants.mutation import Mutation
 
-CONNECTION, FLOW, GATE, NFQUEUE, RELAY = (
-    f"common/{name}.py" for name in ("connection", "flow", "gate", "nfqueue", "relay")
+CONNECTION, FLOW, GATE, NFQUEUE, RELAY, ROOM = (
+    f"common/{name}.py" for name in ("connection", "flow", "gate", "nfqueue", "relay", "room")
 )
 ADMIT, HAG_TABLE = "hag/admit.py", "nftables/hybrid-hag.nft"
 TRANSPARENT = "common/transparent.py"
@@ -133,14 +133,14 @@ FAULTS = (
     ),
     Mutation(
         name="more connections than allowed",
-        file=GATE,
-        old="        if len(self.connections) >= limits.flows:\n",
+        file=ROOM,
+        old="        if self._flows >= limits.flows:\n",
         new="        if False:\n",
         rows=("12a",),
     ),
     Mutation(
         name="one subscriber has all connections",
-        file=GATE,
+        file=ROOM,
         old="        if self._flows_of[host] >= limits.flows_of_one:\n",
         new="        if False:\n",
         rows=("12b",),

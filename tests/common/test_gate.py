@@ -11,10 +11,11 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import packet
-from common.gate import Decision, Gate, Limits, Role, unfit
+from common.gate import Decision, Gate, Role, unfit
 from common.loop import Loop
 from common.nfqueue import ACCEPT, DROP, QueuedPacket
 from common.packet import Segment
+from common.room import Limits
 
 JOIN = bytes.fromhex(
     "10020123456789abcdef"
