@@ -50,7 +50,7 @@ def main(
     arguments: Sequence[str] | None,
 ) -> int:
     """Parses the command line, loads the configuration and runs the daemon; returns the exit status."""
-    options = _parser(role, summary).parse_args(arguments)
+    options = command_line(role, summary).parse_args(arguments)
     logging.start(f"hybrid-{role}", options.log_level)
     try:
         config = pick(load(options.config))
@@ -117,7 +117,7 @@ def _claim_namespace() -> socket.socket:
     return claim
 
 
-def _parser(role: str, summary: str) -> argparse.ArgumentParser:
+def command_line(role: str, summary: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"hybrid-{role}",
         description=summary,
