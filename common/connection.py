@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from common import marks, mptcp
-from common.flow import LIFETIME, Action, Event, Refusal, State, held_for, refusal, step
+from common.flow import LIFETIME, LOST_AFTER, Action, Event, Refusal, State, held_for, refusal, step
 from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.proof import Looks, Proof
 from common.relay import PipePool, Relay
-from common.transparent import MPTCP
+from common.transparent import MPTCP, Address
 
 Key = tuple[str, int, str, int]  # client address and port, server address and port
 
@@ -41,9 +42,11 @@ class Owner(Protocol):
     queue: Queue
     pipes: PipePool
     join_after: int  # bytes
+    tries_plain: bool  # where a server leg in Multipath TCP gets no answer; else the kernel does
     report_growth: Callable[[int], None]  # to control, with the token
 
     def count(self, what: str) -> None: ...
+    def plain_leg(self, syn: Held, source: Address) -> socket.socket: ...  # raises OSError
     def release(self, connection: Connection, syn: Held) -> None: ...  # to its listener
     def opened(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
@@ -55,6 +58,7 @@ class Connection:
     """From the SYN in the queue to the last byte. Its owner hears of its beginning and its end."""
 
     __slots__ = (
+        "_asked",
         "_copy",
         "_error",
         "_heard",
@@ -83,7 +87,7 @@ class Connection:
         self.lifetime = held_for(0.0)
         self.deadline = now + self.lifetime
         self.token: int | None = None  # of the Multipath TCP leg; None while unknown and for plain TCP
-        self.answer: mptcp.Answer | None = None  # the server leg's, if it asked for Multipath TCP and got plain TCP
+        self.answer: mptcp.Answer | None = None  # the server leg's, if Multipath TCP was asked for and it is plain TCP
         self.why: str | None = None  # it is not bonded
         self.grown = False
         self._syn: Held | None = Held(syn.id, syn.mark, seq, syn.payload)
@@ -91,6 +95,7 @@ class Connection:
         self._heard = now  # of the client
         self._isn = seq
         self._server = server
+        self._asked = server.proto == MPTCP
         self._relay: Relay | None = None
         self._error = 0
         self._looks: Looks | None = None  # of a connection that began as Multipath TCP, until it has proved to go on so
@@ -118,6 +123,11 @@ class Connection:
             self.deadline = now + self.lifetime
             self._heard = now
         self.handle(Event.SYN_COPY)
+        if self.state is State.HELD and now - self.started >= LOST_AFTER and self._may_try_plain():
+            self.handle(Event.LOST)
+
+    def _may_try_plain(self) -> bool:
+        return self._owner.tries_plain and self._server.proto == MPTCP and _silent(self._server)
 
     def given_up(self, seq: int) -> bool:
         """The client's RST: whether it was for the SYN that is held, and goes no further."""
@@ -176,7 +186,7 @@ class Connection:
             return
         self.handle(Event.CONNECTED)  # first: the client waits for it
         self.token = mptcp.token(self._server)
-        if self.token is None and self._server.proto == MPTCP:
+        if self.token is None and self._asked:
             self.answer = mptcp.answer(self._server)
 
     def _on_server(self, events: int) -> None:
@@ -276,6 +286,21 @@ class Connection:
         self._decide(self._syn, DROP)
         self._syn = None
 
+    def _try_plain(self) -> None:
+        assert self._syn is not None
+        self._owner.count("tried again without Multipath TCP")
+        source: Address = self._server.getsockname()[:2]
+        self._owner.loop.forget(self._server.fileno())
+        self._server.close()  # first, as it has the address pair
+        try:
+            self._server = self._owner.plain_leg(self._syn, source)
+        except OSError as error:
+            self._owner.count(f"cannot try again: {error.strerror}")
+            self.handle(Event.EXPIRED)  # the client's next copy begins anew
+            return
+        self._owner.loop.add(self._server.fileno(), _WATCH, self._on_connecting)
+        self.check()
+
     def _start_relay(self) -> None:
         relay = self._relay
         assert relay is not None
@@ -311,6 +336,13 @@ class Connection:
         self._owner.forget(self)
 
 
+def _silent(leg: socket.socket) -> bool:
+    """Whether nothing has come yet for a leg that is connecting; else its event is on the way."""
+    look = select.poll()
+    look.register(leg, select.POLLIN | select.POLLOUT)
+    return not look.poll(0)
+
+
 def _end(leg: socket.socket) -> None:
     # ENOTCONN: the peer has reset this leg already; its event is on the way and will say so.
     with contextlib.suppress(OSError):
@@ -323,6 +355,7 @@ _PERFORM: dict[Action, Callable[[Connection], None]] = {
     Action.RELEASE_SYN: Connection._release_syn,
     Action.REFUSE_SYN: Connection._refuse_syn,
     Action.DROP_SYN: Connection._drop_syn,
+    Action.TRY_PLAIN: Connection._try_plain,
     Action.RELAY: Connection._start_relay,
     Action.END_CLIENT: Connection._end_client,
     Action.END_SERVER: Connection._end_server,

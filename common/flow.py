@@ -13,7 +13,7 @@ server leg is up (draft-peirens-mptcp-transparent-00, section 4: each SYN+ACK wa
     HALF_DOWN the same with the roles exchanged
     CLOSED    nothing is left
 
-Three rules explain the table:
+Four rules explain the table:
   1. What a leg says is repeated on the other leg and nothing else is: FIN becomes FIN, a failure becomes RST.
      A relay that closes a broken connection in the ordinary way tells the peer that it has everything.
   2. A copy of the SYN is never a new connection while the first one is known. Held, it takes the place of the
@@ -22,6 +22,8 @@ Three rules explain the table:
      port already.
   3. A client that has given up says nothing of it (a closed socket sends no RST for a SYN). Its copies cease, and
      what comes too late is answered with RST: either ends the attempt at the server.
+  4. A SYN with MP_CAPABLE may be lost for being one. Who waits for an answer and has none is not to wait for ever: the
+     server leg is tried once more, without. Most kernels do that by themselves; then the event never happens.
 
 Everything here is pure: no socket, no clock. The worker performs the actions.
 """
@@ -44,6 +46,7 @@ class State(enum.Enum):
 
 class Event(enum.Enum):
     SYN_COPY = "syn-copy"  # the client sent its SYN again
+    LOST = "lost"  # all SYNs of the server leg so far, it seems
     GAVE_UP = "gave-up"  # the client's RST for its SYN, or for our answer to it
     CONNECTED = "connected"  # the server leg is established
     CONNECT_FAILED = "connect-failed"  # the server, or the network before it, said no
@@ -60,6 +63,7 @@ class Action(enum.Enum):
     RELEASE_SYN = "release-syn"  # the held SYN goes to the listener
     REFUSE_SYN = "refuse-syn"  # the client gets what the server said: RST, ICMP or silence
     DROP_SYN = "drop-syn"  # the held SYN is forgotten
+    TRY_PLAIN = "try-plain"  # another server leg in place of the first, without Multipath TCP
     RELAY = "relay"  # move bytes both ways
     END_CLIENT = "end-client"  # FIN on the client leg
     END_SERVER = "end-server"  # FIN on the server leg
@@ -72,6 +76,7 @@ Step = tuple[State, tuple[Action, ...]]
 TRANSITIONS: Final[dict[State, dict[Event, Step]]] = {
     State.HELD: {
         Event.SYN_COPY: (State.HELD, (Action.HOLD_COPY,)),
+        Event.LOST: (State.HELD, (Action.TRY_PLAIN,)),
         Event.GAVE_UP: (State.CLOSED, (Action.DROP_SYN, Action.RESET)),
         Event.CONNECTED: (State.RELEASED, (Action.RELEASE_SYN,)),
         Event.CONNECT_FAILED: (State.CLOSED, (Action.REFUSE_SYN, Action.RESET)),
@@ -124,6 +129,12 @@ def held_for(gap: float) -> float:
     no answer yet.
     """
     return min(2.5 * gap or _FIRST_GAP, LIFETIME[State.HELD])
+
+
+# Seconds without an answer after which the next copy of the client's SYN shows that ours are lost: that is the one that
+# comes after 3 s, whether the client doubles the gaps (RFC 6298) or not (Linux since 6.5, others). Two or three of our
+# own, all with MP_CAPABLE, have gone out by then.
+LOST_AFTER: Final = 2.5
 
 
 class FlowError(Exception):

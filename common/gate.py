@@ -83,6 +83,7 @@ class Role:
     strips: bool  # MP_CAPABLE is taken out of SYNs that are passed on
     join_after: int  # bytes after which control hears of a connection
     flow_buffer: int  # bytes of a connection that may be here at a time, in each direction
+    tries_plain: bool = False  # what gets no answer as Multipath TCP, since the kernel does not
     experience: Experience | None = None  # each worker has its own, since it comes with the fork
     plain: str = GOES_ON_WITHOUT  # why a connection is not bonded, where no experience says it
     client_mark: int = 0  # of what the client legs send
@@ -109,6 +110,7 @@ class Gate:
         self.queue = queue
         self.pipes = PipePool(limits.pipes)
         self.join_after = role.join_after
+        self.tries_plain = role.tries_plain
         self.report_growth = report_growth
         self.counters: Counter[str] = Counter()
         self.connections: dict[Key, Connection] = {}
@@ -195,6 +197,18 @@ class Gate:
             return None if connection.token is not None else self._role.plain
         host, _, server, _ = connection.key
         return experience.learn(host, server, connection.answer, connection.started, self.loop.now())
+
+    def plain_leg(self, syn: Held, source: Address) -> socket.socket:
+        """A server leg without Multipath TCP for a SYN that is held. Raises OSError.
+
+        If possible it has the ``source`` of the first one: if that one's SYN was not lost, but the server is slow, the
+        other box holds it and takes this one's for a copy.
+        """
+        segment = packet.parse(syn.payload)
+        try:
+            return self._server_leg(segment, transparent.TCP, source)
+        except OSError:  # a port that the kernel has chosen may be shared with connections to other servers
+            return self._server_leg(segment, transparent.TCP, self._role.source(segment))
 
     def release(self, connection: Connection, syn: Held) -> None:
         """Lets the SYN, or a copy of it, go to the listener."""
@@ -297,15 +311,7 @@ class Gate:
     def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable) -> str | None:
         """Holds the SYN and tries the server; says why if that cannot even be tried. Raises AddressPairBusy."""
         try:
-            server = transparent.server_leg(
-                syn.family,
-                self._role.server_protocol,
-                self._role.source(syn),
-                (syn.destination, syn.dport),
-                self._role.server_mark,
-                syn.dscp,
-                self._role.flow_buffer,
-            )
+            server = self._server_leg(syn, self._role.server_protocol, self._role.source(syn))
         except OSError as error:
             reason = f"cannot connect: {error.strerror}"
             if error.errno == errno.EADDRNOTAVAIL:
@@ -320,6 +326,18 @@ class Gate:
             self.loop.call_later(_SWEEP, self._sweep)
         connection.check()
         return None
+
+    def _server_leg(self, syn: Segment, protocol: int, source: Address) -> socket.socket:
+        role = self._role
+        return transparent.server_leg(
+            syn.family,
+            protocol,
+            source,
+            (syn.destination, syn.dport),
+            role.server_mark,
+            syn.dscp,
+            role.flow_buffer,
+        )
 
     def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str, *, strip: bool = False) -> None:
         self.counters[f"passed: {reason}"] += 1

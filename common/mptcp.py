@@ -24,6 +24,7 @@ _BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked, which counts the SYN
 
 _SETTINGS: Final = Path("/proc/sys/net/mptcp")
 _NEVER: Final = 128  # more than the kernel sends
+_IN_TIME: Final = 3  # SYNs with the option, at most: one a second, then one without
 
 
 def token(sock: socket.socket) -> int | None:
@@ -64,20 +65,23 @@ class Answer:
     """The SYN+ACK of a connection that became plain TCP.
 
     ``copies`` says how often the SYN went out again before; ``after`` how many seconds lie between the answer and the
-    very SYN that it is for, which the timestamps tell (RFC 7323); 0 without them.
+    very SYN that it is for, which the timestamps tell (RFC 7323); 0 without them. ``anew``: no SYN of this socket had
+    the option, those of an earlier one got no answer.
     """
 
     copies: int
     after: float
+    anew: bool = False
 
 
 def answer(sock: socket.socket) -> Answer:
     """To be asked before anything else is sent."""
+    anew = sock.proto != MPTCP
     try:
         rtt, copies = _TCP_INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
     except OSError:
-        return Answer(0, 0.0)  # it is over already
-    return Answer(copies, rtt / 1e6)
+        return Answer(0, 0.0, anew)  # it is over already
+    return Answer(copies, rtt / 1e6, anew)
 
 
 def syns_with_the_option() -> int:
@@ -90,6 +94,11 @@ def syns_with_the_option() -> int:
     if setting.exists():
         return int(setting.read_text()) + 1
     return 3 if (_SETTINGS / "blackhole_timeout").exists() else _NEVER
+
+
+def falls_back() -> bool:
+    """Whether the kernel goes on without MP_CAPABLE by itself before a client gets impatient."""
+    return syns_with_the_option() <= _IN_TIME
 
 
 def _info(sock: socket.socket) -> tuple[int, int, int, int] | None:

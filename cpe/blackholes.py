@@ -2,10 +2,11 @@
 """Where SYNs with MP_CAPABLE vanish: what was learnt of it, and until when it holds. Pure: answers in, advice out.
 
 Some boxes on the way drop what has an option that they do not know. The kernel leaves MP_CAPABLE out of a later copy of
-its SYN (net.mptcp.syn_retrans_before_tcp_fallback, some three seconds), so the connection comes about, late. Who has
-waited once need not wait again: connections to that destination pass unbonded for a while. When the while is over one
-connection tries, and the others go on passing until it is known what became of that: an answer to a SYN with the option
-clears the mark, another loss doubles its time.
+its SYN (net.mptcp.syn_retrans_before_tcp_fallback, some three seconds), and where it does not, we try again without it
+(common/flow.py, LOST). So the connection comes about, late. Who has waited once need not wait again: connections to
+that destination pass unbonded for a while. When the while is over one connection tries, and the others go on passing
+until it is known what became of that: an answer to a SYN with the option clears the mark, another loss doubles its
+time.
 
 One destination says nothing of the others. Several in a row, and none in between that was answered, are a sign that
 the way to all of them is at fault, which is the access or the HAG. But a host of the LAN can have such destinations of
@@ -95,16 +96,18 @@ class Blackholes:
 
         As the kernel does (mptcp_active_detect_blackhole(), net/mptcp/ctrl.c), only an answer to the first SYN without
         the option is taken as a proof: one to a later SYN shows that there are other reasons for silence. And one to an
-        earlier SYN comes from a slow server; the HAG held the SYN, option and all, as long as that took.
+        earlier SYN, or late, comes from a slow server; the HAG held the SYN, option and all, as long as that took.
         """
-        if answer is not None and answer.copies >= self._syns and answer.after < APART:
-            if answer.copies == self._syns:
+        if answer is None:
+            self._answered(host, destination)
+            return None
+        plain = answer.copies - (0 if answer.anew else self._syns)  # SYNs without the option, but for the first of them
+        if plain >= 0 and answer.after < APART:
+            if plain == 0:
                 self._lost(host, destination, began, now)
             return LOST
         self._answered(host, destination)
-        if answer is None:
-            return None
-        return REFUSED if answer.copies < self._syns else LATE
+        return REFUSED if plain < 0 else LATE
 
     def proved(self, host: str, carried: bool, began: float, now: float) -> None:
         """A connection that began as Multipath TCP goes on as such, or has lost the option on its way."""

@@ -192,6 +192,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         strips=False,
         join_after=config.join_after,
         flow_buffer=config.flow_buffer,
+        tries_plain=not mptcp.falls_back(),
         experience=Blackholes(mptcp.syns_with_the_option()),
     )
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from common import daemon, marks, nft, privilege, transparent
+from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.config import INBOUND, MAX_WORKERS, HagConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed
@@ -183,6 +183,7 @@ def _inbound_role(config: HagConfig) -> Role:
         strips=False,
         join_after=1 << 62,
         flow_buffer=config.flow_buffer,
+        tries_plain=not mptcp.falls_back(),
         plain="the subscriber's side takes no Multipath TCP",
         client_mark=marks.server_leg(),
         replays=True,

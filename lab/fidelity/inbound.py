@@ -32,8 +32,10 @@ from lab.fidelity.bench import (
     sha256,
 )
 from lab.fidelity.matrix import row
+from lab.fidelity.middleboxes import AGAIN, SILENT_DROP, on_the_way, require_stubborn, stubborn
 from lab.fidelity.opening import SLACK, UNREACHABLE, UNREACHABLE6
 from lab.fidelity.wire import Syn, Wire
+from lab.middlebox import drop
 from lab.node import Node
 
 INSIDE, OUTSIDE = 8080, 80  # the host's port, and the port of the router's IPv4 address that is forwarded to it
@@ -99,6 +101,16 @@ class WithoutIpv6(Inbound):
         self.hag.stop()
         self.lab.hag.sysctl({"ipv6/conf/lo/disable_ipv6": 1})
         self.hag.start()
+        return self
+
+
+class Stubborn(Inbound):
+    """The gateway's kernel never leaves the option out of a SYN, as those before 6.12."""
+
+    def __enter__(self) -> Pair:
+        require_stubborn()
+        super().__enter__()
+        stubborn(self.hag)
         return self
 
 
@@ -393,6 +405,17 @@ def without_ipv6(bench: Bench) -> None:
         plainly(bench)
     with bench.counts(bench.hag, "passed: this box lacks the address family"):
         exchange(bench.connect())
+
+
+@row("7z", "from the Internet: SYNs with the option are dropped on the access", setup=Stubborn, slow=True)
+def lost(bench: Bench) -> None:
+    with on_the_way(bench.lab.cpe, drop("xdsl")), bench.counts(bench.hag, AGAIN):
+        began = time.monotonic()
+        ends = connect(bench)
+        took = time.monotonic() - began
+        expect(took <= SILENT_DROP, f"opening takes {took:.1f} s")
+        exchange(ends, TRANSFER // 10)
+        equal("bonded at the gateway", [flow["bonded"] for flow in bench.flows(bench.hag)], [False])
 
 
 def multipath(bench: Bench, node: Node) -> socket.socket:

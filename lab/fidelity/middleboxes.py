@@ -8,9 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from common import mptcp
 from lab import middlebox
 from lab.bonded import Pair
+from lab.daemons import Daemon
 from lab.fidelity.bench import (
     PATIENCE,
     Bench,
@@ -25,7 +28,7 @@ from lab.fidelity.bench import (
     receive_all,
     sha256,
 )
-from lab.fidelity.matrix import row
+from lab.fidelity.matrix import Skip, row
 from lab.middlebox import drop, strip
 from lab.node import Node
 
@@ -43,6 +46,11 @@ LATE = "the answer took so long that the kernel had given Multipath TCP up"
 LOST = "SYNs with MP_CAPABLE got no answer, one without did"
 DESTINATION = "SYNs with MP_CAPABLE get lost on the way to this destination"
 EVERYWHERE = "SYNs with MP_CAPABLE get lost on the way to every destination"
+
+AGAIN = "tried again without Multipath TCP"  # by the daemon, where the kernel does not
+
+FALLBACK = "mptcp/syn_retrans_before_tcp_fallback"
+NEVER = 128
 
 # The server's further addresses, and that of another host of the LAN.
 PREFIX = {4: 26, 6: 64}
@@ -62,6 +70,29 @@ class Street(Pair):
             for family, of_family in addresses.items():
                 node.configure(f"address add {it}/{PREFIX[family]} dev {device}" for it in of_family)
         return self
+
+
+class Stubborn(Street):
+    """The router's kernel never leaves the option out of a SYN, as those before 6.12."""
+
+    def __enter__(self) -> "Stubborn":
+        require_stubborn()
+        super().__enter__()
+        stubborn(self.cpe)
+        return self
+
+
+def require_stubborn() -> None:
+    """Raises Skip if a kernel like that cannot be had here."""
+    if mptcp.falls_back() and not Path("/proc/sys/net", FALLBACK).exists():
+        raise Skip(f"this kernel leaves the option out after three SYNs, and has no setting net/{FALLBACK}")
+
+
+def stubborn(daemon: Daemon) -> None:
+    """Gives this daemon a kernel that never leaves the option out, or leaves it to it."""
+    if mptcp.falls_back():
+        daemon.node.sysctl({FALLBACK: NEVER})
+        daemon.restart()
 
 
 @contextlib.contextmanager
@@ -197,6 +228,22 @@ def syn_ack_stripped(bench: Bench) -> None:
 
 @row("4h", "SYNs with the option are dropped, to one destination", setup=Street)
 def lost_to_one(bench: Bench) -> None:
+    loses_one(bench)
+
+
+@row(
+    "4n",
+    "SYNs with the option are dropped, to one destination, and the kernel never leaves it out",
+    setup=Stubborn,
+    slow=True,
+)
+def lost_to_one_stubbornly(bench: Bench) -> None:
+    with bench.counts(bench.cpe, AGAIN):
+        loses_one(bench)
+
+
+def loses_one(bench: Bench) -> None:
+    """Who goes there first waits for three seconds, nobody else does."""
     bad, *good = SERVERS[bench.family][:3]
     with on_the_way(bench.lab.hag, drop("xdsl", [bad])):
         with bench.counts(bench.cpe, f"plain: {LOST}"):
@@ -212,6 +259,22 @@ def lost_to_one(bench: Bench) -> None:
 
 @row("4i", "SYNs with the option are dropped, to all destinations", setup=Street)
 def lost_to_all(bench: Bench) -> None:
+    loses_all(bench)
+
+
+@row(
+    "4o",
+    "SYNs with the option are dropped, to all destinations, and the kernel never leaves it out",
+    setup=Stubborn,
+    slow=True,
+)
+def lost_to_all_stubbornly(bench: Bench) -> None:
+    with bench.counts(bench.cpe, AGAIN, 3):
+        loses_all(bench)
+
+
+def loses_all(bench: Bench) -> None:
+    """Who goes to three places waits for three seconds; then all is as fast as ever, and other hosts are bonded."""
     bad, good = SERVERS[bench.family][3:6], SERVERS[bench.family][6]
     with on_the_way(bench.lab.hag, drop("xdsl")):
         slowest = max(visit(bench, bad))
@@ -228,15 +291,41 @@ def lost_to_all(bench: Bench) -> None:
 
 @row("4j", "a slow server is not taken for one that does not get the option", setup=Street, slow=True)
 def slow_server(bench: Bench) -> None:
+    answers_after(bench, 3.5)
+
+
+@row("4p", "a slow server, and the kernel never leaves the option out", setup=Stubborn, slow=True)
+def slow_server_stubbornly(bench: Bench) -> None:
+    """The gateway takes the second SYN for a copy of the one that it holds, so the server sees one connection."""
+    with bench.counts(bench.cpe, AGAIN), bench.counts(bench.hag, f"plain: {WITHOUT}"):
+        answers_after(bench, 4.5)
+
+
+def answers_after(bench: Bench, seconds: float) -> None:
     slow, server = SERVERS[bench.family][7], bench.lab.server
     middlebox.put(server, f"iifname core {middlebox.SYN} drop")
-    mend = threading.Timer(3.5, middlebox.remove, [server])
+    mend = threading.Timer(seconds, middlebox.remove, [server])
     mend.start()
     bench.undo(mend.join)
     with bench.counts(bench.cpe, f"plain: {LATE}"):
         visit(bench, [slow])
     with bench.counts(bench.cpe, "opened: bonded"):
         fast(bench, [slow])
+
+
+@row("4q", "a server that never answers, and the kernel never leaves the option out", setup=Stubborn, slow=True)
+def dead_server(bench: Bench) -> None:
+    dead, before = SERVERS[bench.family][6], bench.counter(bench.cpe, AGAIN)
+    with on_the_way(bench.lab.server, f"iifname core {middlebox.SYN} drop"), bench.counts(bench.cpe, AGAIN):
+        client = bench.client()
+        client.setblocking(False)
+        equal("connect()", client.connect_ex((dead, 80)), errno.EINPROGRESS)
+        bench.until(lambda: bench.counter(bench.cpe, AGAIN) > before, lambda: "nothing is tried again", SILENT_DROP)
+        client.close()
+        bench.nothing_left()
+    expect(dead not in [it.get("destination") for it in bench.cpe.status()["avoided"]], "it is remembered")
+    with bench.counts(bench.cpe, "opened: bonded"):
+        fast(bench, [dead])
 
 
 @row("4e", "the option is stripped from the third ACK")

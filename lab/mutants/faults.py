@@ -127,8 +127,8 @@ FAULTS = (
     Mutation(
         name="DSCP forgotten",
         file=GATE,
-        old="                syn.dscp,\n",
-        new="                0,\n",
+        old="            syn.dscp,\n",
+        new="            0,\n",
         rows=("10a",),
     ),
     Mutation(
@@ -216,6 +216,20 @@ FAULTS = (
         old="                self._lost(host, destination, began, now)\n",
         new="                pass\n",
         rows=("4h", "4i"),
+    ),
+    Mutation(
+        name="no second try without Multipath TCP",
+        file=CONNECTION,
+        old="            self.handle(Event.LOST)\n",
+        new="            pass\n",
+        rows=("4n",),
+    ),
+    Mutation(
+        name="a second try from another port",
+        file=GATE,
+        old="            return self._server_leg(segment, transparent.TCP, source)\n",
+        new="            return self._server_leg(segment, transparent.TCP, self._role.source(segment))\n",
+        rows=("4p",),
     ),
     Mutation(
         name="Multipath TCP believed to go on",

@@ -11,7 +11,19 @@ from itertools import pairwise
 import pytest
 
 from common import marks
-from common.flow import LIFETIME, TRANSITIONS, Action, Event, FlowError, Refusal, State, held_for, refusal, step
+from common.flow import (
+    LIFETIME,
+    LOST_AFTER,
+    TRANSITIONS,
+    Action,
+    Event,
+    FlowError,
+    Refusal,
+    State,
+    held_for,
+    refusal,
+    step,
+)
 
 OPEN_STATES = (State.RELEASED, State.OPEN, State.HALF_UP, State.HALF_DOWN)
 SYN_DECISIONS = (Action.RELEASE_SYN, Action.REFUSE_SYN, Action.DROP_SYN)
@@ -19,7 +31,7 @@ LAST = (Action.CLOSE, Action.RESET)
 
 # The events of each state besides the client's copies of its SYN.
 EVENTS = {
-    "held": "gave-up connected connect-failed expired",
+    "held": "lost gave-up connected connect-failed expired",
     "released": "gave-up accepted expired",
     "open": "up-ended down-ended broken",
     "half-up": "down-ended broken",
@@ -99,6 +111,38 @@ def test_server_never_answers() -> None:
         "<< reset",
         "== closed",
     )
+
+
+def test_syns_with_the_option_are_lost_and_one_without_is_answered() -> None:
+    play(
+        ">> syn-copy",
+        "<< hold-copy",
+        ">> syn-copy",
+        "<< hold-copy",
+        ">> lost",
+        "<< try-plain",
+        "== held",
+        ">> connected",
+        "<< release-syn",
+        "== released",
+    )
+
+
+def test_one_without_the_option_is_not_answered_either() -> None:
+    play(">> syn-copy", "<< hold-copy", ">> lost", "<< try-plain", ">> expired", "<< drop-syn", "<< reset", "== closed")
+
+
+@pytest.mark.parametrize(
+    ("copies", "number"),
+    [
+        ((1, 3, 7), 2),  # RFC 6298
+        ((1, 2, 3, 4, 6), 3),  # Linux since 6.5
+        ((3, 9, 21), 1),  # RFC 2988
+    ],
+)
+def test_the_copy_after_three_seconds_shows_that_syns_are_lost(copies: tuple[float, ...], number: int) -> None:
+    earlier = 0.010  # that a copy may come, if its way was shorter
+    assert [copy - earlier >= LOST_AFTER for copy in copies].index(True) == number - 1
 
 
 def test_client_gives_up_while_its_syn_is_held() -> None:
@@ -188,9 +232,9 @@ def test_a_copy_of_the_syn_changes_nothing_and_decides_nothing() -> None:
         assert step(state, Event.SYN_COPY) == (state, (Action.COPY_TO_LISTENER,))
 
 
-def test_only_copies_leave_the_state_as_it_is() -> None:
+def test_only_copies_and_a_second_try_leave_the_state_as_it_is() -> None:
     for state, events in TRANSITIONS.items():
-        assert {event for event, (following, _) in events.items() if following is state} <= {Event.SYN_COPY}
+        assert {event for event, (following, _) in events.items() if following is state} <= {Event.SYN_COPY, Event.LOST}
 
 
 def test_every_life_ends_and_says_so_last_and_once() -> None:

@@ -29,8 +29,8 @@ ANNA, BORIS, ANNA6 = "192.0.2.10", "192.0.2.11", "2001:db8:1000:1::10"
 class Story:
     """A worker's memory, and what happens to connections one after the other."""
 
-    def __init__(self) -> None:
-        self.memory = Blackholes(SYNS)
+    def __init__(self, syns: int = SYNS) -> None:
+        self.memory = Blackholes(syns)
         self.now = 1000.0
 
     def later(self, seconds: float) -> None:
@@ -90,6 +90,18 @@ def test_plain_tcp_in_time_needs_no_avoiding(story: Story, copies: int) -> None:
 def test_an_answer_to_a_later_syn_without_the_option_proves_nothing(story: Story) -> None:
     assert story.lost("203.0.113.1", answer=Answer(SYNS + 1, 0.03)) == LOST
     assert story.avoids("203.0.113.1") is None
+
+
+def test_a_second_attempt_without_the_option_is_as_good_a_proof() -> None:
+    story = Story(syns=128)
+    assert story.lost("203.0.113.1", answer=Answer(0, 0.03, anew=True)) == LOST
+    assert story.avoids("203.0.113.1") == DESTINATION
+    assert story.lost("203.0.113.2", answer=Answer(1, 0.03, anew=True)) == LOST
+    assert story.avoids("203.0.113.2") is None, "there are other reasons for silence"
+    assert story.lost("203.0.113.3", answer=Answer(0, 1.5, anew=True)) == LATE
+    assert story.avoids("203.0.113.3") is None
+    assert story.lost("203.0.113.4", answer=Answer(2, 0.03)) == REFUSED
+    assert story.avoids("203.0.113.4") is None
 
 
 @pytest.mark.parametrize("copies", [SYNS, SYNS + 1])
