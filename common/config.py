@@ -48,6 +48,15 @@ class NativeMptcp(Enum):
     PASS = "pass"
 
 
+class LogLevel(Enum):
+    """What is logged: records of this level and those that matter more."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkConfig:
     """One access of the CPE; rates in bit/s, None where they are to be learned."""
@@ -79,9 +88,9 @@ class BypassRule:
 class CpeConfig:
     """What hybrid-cpe does; see docs/configuration.md for each value.
 
-    `join_after` and `flow_buffer` are in bytes. `workers` None is one for each core, at most MAX_WORKERS; `max_flows`
-    None is as many as the limit of open files allows. `queue`, `listen_port`, `table_base` and `rule_priority` are
-    the first of several in use.
+    `join_after` and `flow_buffer` are in bytes, `drain` in seconds. `workers` None is one for each core, at most
+    MAX_WORKERS; `max_flows` None is as many as the limit of open files allows. `queue`, `listen_port`, `table_base` and
+    `rule_priority` are the first of several in use.
     """
 
     lan: tuple[str, ...]
@@ -94,6 +103,8 @@ class CpeConfig:
     workers: int | None
     max_flows: int | None
     flow_buffer: int
+    drain: int
+    log_level: LogLevel
     queue: int
     listen_port: int
     table_base: int
@@ -131,6 +142,8 @@ class HagConfig:
     workers: int | None
     max_flows: int | None
     flow_buffer: int
+    drain: int
+    log_level: LogLevel
     queue: int
     listen_port: int
     table_base: int
@@ -300,6 +313,8 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
         "workers": Entry(parse=worker_count, default=workers),
         "max_flows": Entry(parse=number(1, 2**31 - 1)),
         "flow_buffer": Entry(parse=flow_buffer, default="8M"),
+        "drain": Entry(parse=number(0, 3600), default="30"),
+        "log_level": Entry(parse=choice(LogLevel), default="info"),
         "queue": Entry(parse=number(0, 65535), default=first),
         "listen_port": Entry(parse=number(1, 65535), default=first),
         # Tables below 256 are the system's (rt_tables), rules from 32766 on are those of main and default.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The control socket: where hybridctl asks, one JSON object a line each way.
 
-A request is {"command": NAME}; the answer {"ok": true, "result": ...} or {"ok": false, "error": TEXT}.
+A request is {"command": NAME} with what the command needs besides; the answer is {"ok": true, "result": ...} or
+{"ok": false, "error": TEXT}.
 Only the owner of the socket file, root, may connect.
 """
 
@@ -22,11 +23,18 @@ _CLIENTS: Final = 32
 _LONGEST_REQUEST: Final = 4096
 
 Reply = Callable[[Any], None]
-Command = Callable[[Reply], None]
+Command = Callable[[Message, Reply], None]
+
+
+class Refused(Exception):
+    """A command that is not carried out; the text says why."""
 
 
 class ControlSocket:
-    """Answers each command by the function that the daemon gives for it, which may reply at once or later."""
+    """Answers each command by the function that the daemon gives for it.
+
+    That gets the request, and may reply at once or later, or raise Refused.
+    """
 
     def __init__(self, loop: Loop, path: Path, commands: Mapping[str, Command]) -> None:
         """Raises SystemLacks if the socket cannot be made."""
@@ -75,4 +83,7 @@ class ControlSocket:
         if command is None:
             client.send({"ok": False, "error": f"unknown command; there are: {', '.join(sorted(self._commands))}"})
             return
-        command(lambda result: client.send({"ok": True, "result": result}))
+        try:
+            command(request, lambda result: client.send({"ok": True, "result": result}))
+        except Refused as reason:
+            client.send({"ok": False, "error": str(reason)})

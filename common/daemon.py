@@ -4,79 +4,107 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import fcntl
 import importlib.metadata
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from common import log as logging
-from common.config import Config, ConfigErrors, load
+from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig, load
 from common.log import log
 from common.loop import Loop
-from common.system import SystemLacks
+from common.supervisor import Supervisor
+from common.system import SystemLacks, Unavailable
 
 CONFIG: Final = Path("/etc/config/hybridaccess")
 RUN_DIR: Final = Path("/run/hybrid-access")
 
 
 class Exit(IntEnum):
-    """Exit status by class."""
+    """Exit status by class, with the numbers of sysexits(3); a service need not try again after 64, 71 and 78."""
 
     OK = 0
-    CONFIG = 1
-    USAGE = 2  # argparse's own
-    SYSTEM = 3
-    FAILED = 4
+    USAGE = 64
+    UNAVAILABLE = 69  # something is not there, or taken, for now
+    FAILED = 70
+    SYSTEM = 71  # a privilege, a feature of the kernel or a program is missing
+    CONFIG = 78
 
 
 class Failed(Exception):
     """The daemon cannot go on; the text says why."""
 
 
-RoleConfig = TypeVar("RoleConfig")
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How the daemon was called, and by whom."""
+
+    role: str
+    config: Path
+    run_dir: Path
+    supervisor: Supervisor
+
+    def file(self, suffix: str) -> Path:
+        """A file of this daemon in the run directory."""
+        return self.run_dir / f"{self.role}.{suffix}"
+
+
+RoleConfig = TypeVar("RoleConfig", CpeConfig, HagConfig)
 
 
 def main(
     role: str,
     summary: str,
     pick: Callable[[Config], RoleConfig | None],
-    run: Callable[[RoleConfig, Path], None],
+    run: Callable[[RoleConfig, Invocation], None],
     arguments: Sequence[str] | None,
 ) -> int:
     """Parses the command line, loads the configuration and runs the daemon; returns the exit status."""
     options = command_line(role, summary).parse_args(arguments)
-    logging.start(f"hybrid-{role}", options.log_level)
+    logging.start(f"hybrid-{role}", options.log_level or "info", options.log_to)
+    faulthandler.enable()  # SIGABRT, by which whatever hangs is ended, then shows where
+    invocation = Invocation(role, options.config, options.run_dir, Supervisor(os.environ))
     try:
         config = pick(load(options.config))
         if config is None:
-            log.error(
-                "%s: no 'config %s' section: this box is not configured as %s",
-                options.config,
-                role,
-                role.upper(),
-            )
-            return Exit.CONFIG
-        run(config, options.run_dir)
-    except ConfigErrors as errors:
-        for error in errors.errors:
-            log.error("%s", error)
-        return Exit.CONFIG
-    except SystemLacks as lack:
-        log.error("%s", lack)
-        return Exit.SYSTEM
-    except Failed as failure:
-        log.error("%s", failure)
-        return Exit.FAILED
-    except Exception:
-        log.exception("this should not have happened")
-        return Exit.FAILED
+            absent = f"no 'config {role}' section: this box is not configured as {role.upper()}"
+            raise ConfigErrors([ConfigError(str(options.config), 0, absent)])
+        if options.log_level is None:
+            logging.set_level(config.log_level.value)
+        run(config, invocation)
+    except Exception as error:
+        status, sentences = _why(error)
+        for sentence in sentences:
+            log.error("%s", sentence)
+        if status is None:
+            log.exception("this should not have happened")
+        invocation.supervisor.status("; ".join(sentences) or f"failed: {error}")
+        return Exit.FAILED if status is None else status
     return Exit.OK
+
+
+def _why(error: Exception) -> tuple[Exit | None, list[str]]:
+    """The class of what has ended the daemon, and what there is to say; no class for a fault of the program."""
+    match error:
+        case ConfigErrors():
+            return Exit.CONFIG, [str(one) for one in error.errors]
+        case Unavailable():
+            return Exit.UNAVAILABLE, [str(error)]
+        case SystemLacks():
+            return Exit.SYSTEM, [str(error)]
+        case Failed():
+            return Exit.FAILED, [str(error)]
+    return None, []
 
 
 def stop_on_signals(loop: Loop) -> None:
@@ -85,11 +113,12 @@ def stop_on_signals(loop: Loop) -> None:
 
 
 @contextmanager
-def only_instance(run_dir: Path, role: str) -> Iterator[None]:
+def only_instance(invocation: Invocation) -> Iterator[None]:
     """Raises SystemLacks if a daemon runs already with this run directory, or at all in this network namespace."""
+    role, run_dir, file = invocation.role, invocation.run_dir, invocation.file("pid")
     try:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(run_dir / f"{role}.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise SystemLacks(f"cannot use the run directory {run_dir}: {error.strerror}") from None
     with ExitStack() as undo:
@@ -98,10 +127,11 @@ def only_instance(run_dir: Path, role: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise SystemLacks(f"hybrid-{role} runs already (process {pid}, run directory {run_dir})") from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        undo.callback((run_dir / f"{role}.pid").unlink, missing_ok=True)
+            raise Unavailable(f"hybrid-{role} runs already (process {pid}, run directory {run_dir})") from None
+        undo.callback(file.unlink, missing_ok=True)
+        with contextlib.suppress(OSError):  # it is the lock that counts; the number is for people
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         undo.callback(_claim_namespace().close)
         yield
 
@@ -113,16 +143,24 @@ def _claim_namespace() -> socket.socket:
         claim.bind("\0hybrid-access")
     except OSError:
         claim.close()
-        raise SystemLacks("another hybrid-cpe or hybrid-hag runs in this network namespace") from None
+        raise Unavailable("another hybrid-cpe or hybrid-hag runs in this network namespace") from None
     return claim
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: error: {message}\n")
+
+
 def command_line(role: str, summary: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"hybrid-{role}",
         description=summary,
-        epilog="Exit status: 0 stopped, 1 wrong configuration, 2 wrong command line, 3 the system lacks something, "
-        "4 failed while running. SIGTERM and SIGINT stop the daemon and take everything out of the kernel again.",
+        epilog="Exit status: 0 stopped, 64 wrong command line, 69 something is not there or taken for now (a device, "
+        "an address, a port), 70 failed while running, 71 the system lacks something (a privilege, a feature of the "
+        "kernel, a program), 78 wrong configuration. SIGTERM and SIGINT stop the daemon and take everything out of the "
+        "kernel again.",
     )
     parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help="UCI file (default: %(default)s)")
     parser.add_argument(
@@ -132,7 +170,13 @@ def command_line(role: str, summary: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="for the control socket (default: %(default)s)",
     )
-    parser.add_argument("--log-level", choices=logging.LEVELS, default="info", help="default: %(default)s")
+    parser.add_argument("--log-level", choices=logging.LEVELS, help="default: option log_level of the configuration")
+    parser.add_argument(
+        "--log-to",
+        choices=logging.SINKS,
+        default="auto",
+        help="auto (default): systemd's journal where it starts the daemon, else standard error, else syslog",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     return parser
 

@@ -7,7 +7,7 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -144,6 +144,11 @@ class Gate:
         self._reserve.close()
         if self._replay:
             self._replay.close()
+
+    def adopt(self, role: Role) -> None:
+        """Decides on new connections by this role from now on; what has been learned stays, and so do connections."""
+        self._role = replace(role, experience=self._role.experience)
+        self.join_after = role.join_after
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()

@@ -28,7 +28,7 @@ _NLM_F_REQUEST: Final = 1
 _NLM_F_ACK: Final = 4
 
 _CFG_CMD, _CFG_PARAMS, _CFG_QUEUE_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
-_CMD_BIND: Final = 1
+_CMD_BIND, _CMD_UNBIND = 1, 2
 _COPY_PACKET: Final = 2
 _F_FAIL_OPEN: Final = 1
 
@@ -71,6 +71,7 @@ class Queue:
 
     def __init__(self, number: int, capacity: int = 4096) -> None:
         self.number = number
+        self._capacity = capacity
         self._buffer = bytearray(128 * 1024)
         self._verdict_head = _verdict_head(number)
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
@@ -79,7 +80,8 @@ class Queue:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
             self._socket.bind((0, 0))
-            self._configure(capacity)
+            for attributes in self._setting():
+                self._command(attributes)
         except OSError:
             self._socket.close()
             raise
@@ -120,22 +122,34 @@ class Queue:
             if error.errno != errno.ENOENT:
                 raise
 
-    def _configure(self, capacity: int) -> None:
-        self._command(_attribute(_CFG_CMD, struct.pack(">BBH", _CMD_BIND, 0, 0)))
-        self._command(
+    def withdraw(self) -> None:
+        """Ends the queue as close() does, though its reader, another process with this socket, still has it."""
+        self._send(_attribute(_CFG_CMD, struct.pack(">BBH", _CMD_UNBIND, 0, 0)))
+
+    def restore(self) -> None:
+        """Undoes withdraw(). The answers are for the reader, who knows nothing of it and passes over them."""
+        for attributes in self._setting():
+            self._send(attributes)
+
+    def _setting(self) -> tuple[bytes, bytes]:
+        return (
+            _attribute(_CFG_CMD, struct.pack(">BBH", _CMD_BIND, 0, 0)),
             _attribute(_CFG_PARAMS, struct.pack(">IB", 0xFFFF, _COPY_PACKET))
-            + _attribute(_CFG_QUEUE_MAXLEN, _U32.pack(capacity))
+            + _attribute(_CFG_QUEUE_MAXLEN, _U32.pack(self._capacity))
             + _attribute(_CFG_MASK, _U32.pack(_F_FAIL_OPEN))
-            + _attribute(_CFG_FLAGS, _U32.pack(_F_FAIL_OPEN))
+            + _attribute(_CFG_FLAGS, _U32.pack(_F_FAIL_OPEN)),
         )
 
-    def _command(self, attributes: bytes) -> None:
+    def _send(self, attributes: bytes, flags: int = 0) -> None:
         length = _HEADERS + len(attributes)
         self._socket.send(
-            _NLMSGHDR.pack(length, _MSG_CONFIG, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
+            _NLMSGHDR.pack(length, _MSG_CONFIG, _NLM_F_REQUEST | flags, 1, 0)
             + _NFGENMSG.pack(socket.AF_UNSPEC, 0, self.number)
             + attributes
         )
+
+    def _command(self, attributes: bytes) -> None:
+        self._send(attributes, _NLM_F_ACK)
         while True:
             size = self._socket.recv_into(self._buffer)
             _, kind, _, _, _ = _NLMSGHDR.unpack_from(self._buffer, 0)

@@ -27,6 +27,11 @@ class Orphans:
         self._memory = memory
         self._alive = [process for process in _read(memory) if _started(process[0]) == process[1]]
 
+    @property
+    def alive(self) -> bool:
+        """Whether any of those of before still has connections."""
+        return any(_started(pid) == tick for pid, tick in self._alive)
+
     def remember(self, pids: Iterable[int]) -> None:
         """Writes down these, the workers of now, beside those of before."""
         workers = [(pid, tick) for pid in pids if (tick := _started(pid)) is not None]
@@ -36,7 +41,7 @@ class Orphans:
         """Lets those of before reset their connections and end; the file is of no use then."""
         deadline = time.monotonic() + _PATIENCE
         _signal(self._alive, signal.SIGTERM)
-        while any(_started(pid) == tick for pid, tick in self._alive) and time.monotonic() < deadline:
+        while self.alive and time.monotonic() < deadline:
             time.sleep(0.01)
         _signal(self._alive, signal.SIGKILL)
         self._memory.unlink(missing_ok=True)

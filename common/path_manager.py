@@ -32,7 +32,7 @@ from common.path_events import (
     SubflowClosed,
     SubflowEstablished,
 )
-from common.system import SystemLacks
+from common.system import SystemLacks, Unavailable
 
 _FAMILY: Final = "mptcp_pm"
 _EVENT_GROUP: Final = "mptcp_pm_events"
@@ -190,7 +190,7 @@ class Announcer:
     def announce(self, endpoint: Endpoint) -> None:
         """Announces it and listens for joins there. One that is announced already stays: its subflows live by it.
 
-        Raises PortWaits, or SystemLacks if the port is taken.
+        Raises PortWaits, or Unavailable if the port is taken.
         """
         if self._find([endpoint]):
             return
@@ -201,7 +201,7 @@ class Announcer:
         except NetlinkError as error:
             if error.code == errno.EADDRINUSE and not _listens(endpoint):
                 raise PortWaits from None
-            raise SystemLacks(
+            raise Unavailable(
                 f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: "
                 f"{os.strerror(error.code)}"
             ) from None

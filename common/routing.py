@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from common import marks
-from common.system import SystemLacks, families
+from common.system import SystemLacks, Unavailable, families
 
 PROTOCOL: Final = 72  # of our rules and routes (rtm_protocol, FRA_PROTOCOL); `ip rule` and `ip route` show it
 _RT_TABLE_MAIN: Final = 254
@@ -184,7 +184,7 @@ class Routing:
     def _index(self, name: str) -> int:
         found = self._route.link_lookup(ifname=name)
         if not found:
-            raise SystemLacks(f"there is no device '{name}'")
+            raise Unavailable(f"there is no device '{name}'")
         return int(found[0])
 
     def _addresses(self, index: int, family: int) -> tuple[str, ...]:

@@ -15,6 +15,10 @@ class SystemLacks(Exception):
     """The box lacks a privilege, a kernel feature, a program or a device; the text is one sentence that names it."""
 
 
+class Unavailable(SystemLacks):
+    """What is missing may come by itself, or somebody else has it for now: trying again later makes sense."""
+
+
 def require_program(name: str, package: str) -> str:
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
     if path is None:
@@ -36,7 +40,7 @@ def require_device(name: str, use: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except OSError:
-        raise SystemLacks(f"there is no device '{name}' ({use})") from None
+        raise Unavailable(f"there is no device '{name}' ({use})") from None
 
 
 def device_name(index: int) -> str:

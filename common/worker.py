@@ -15,14 +15,15 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from common import log as logging
 from common import privilege
 from common.channel import Channel, Message
 from common.connection import Connection
 from common.flow import Event, State
-from common.gate import Gate, Role
+from common.gate import Decision, Gate, Role
 from common.log import log
 from common.loop import Loop
 from common.nfqueue import Queue
@@ -31,6 +32,9 @@ from common.room import Limits
 
 _BATCH: Final = 0.005  # seconds that news for control may wait for company
 _LAST_FLOWS: Final = 1.0  # seconds between looks whether the last connection of an orphan has ended
+_DRAINED: Final = 0.05  # the same of a worker that is to stop
+
+STOPPING: Final = Decision("the daemon is stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ class Entrance:
 
     def close(self) -> None:
         self.queue.close()
+        self.close_but_queue()
+
+    def close_but_queue(self) -> None:
         for listener in self.listeners:
             listener.close()
         if self.replay:
@@ -74,10 +81,12 @@ class Equipment:
     entrances: Sequence[Entrance]
     channel: socket.socket
 
-    def close(self) -> None:
+    def hand_over(self) -> list[Queue]:
+        """Closes what a worker has now, all but the queues, and gives these."""
         for entrance in self.entrances:
-            entrance.close()
+            entrance.close_but_queue()
         self.channel.close()
+        return [entrance.queue for entrance in self.entrances]
 
     def descriptors(self) -> set[int]:
         return {self.channel.fileno()}.union(*(entrance.descriptors() for entrance in self.entrances))
@@ -88,6 +97,7 @@ class Worker:
 
     def __init__(self, loop: Loop, equipment: Equipment) -> None:
         self._loop = loop
+        self._entrances = equipment.entrances
         self._channel = Channel(loop, equipment.channel, self._on_message, self._on_orphaned)
         self._gates = [
             Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth, it.replay)
@@ -111,12 +121,16 @@ class Worker:
     def _on_message(self, message: Message) -> None:
         match message:
             case {"ask": "alive"}:
-                self._channel.send({"alive": True})
+                self._channel.send({"alive": sum(len(gate.connections) for gate in self._gates)})
             case {"ask": "status", "id": number}:
                 self._channel.send({"answer": number, "pid": os.getpid(), **self._status()})
             case {"ask": "flows", "id": number}:
                 flows = [flow for gate in self._gates for flow in gate.describe()]
                 self._channel.send({"answer": number, "flows": flows})
+            case {"log": str(level)}:
+                logging.set_level(level)
+            case {"drain": _}:
+                self._drain()
             case {"stop": _}:
                 self._stop()
 
@@ -134,6 +148,12 @@ class Worker:
                 connection.handle(Event.EXPIRED if connection.state is State.RELEASED else Event.BROKEN)
         self._loop.stop()
 
+    def _drain(self) -> None:
+        """Connections end by themselves, also those that have just begun; no more are bonded."""
+        for gate, it in zip(self._gates, self._entrances, strict=True):
+            gate.adopt(replace(it.duty.role, decide=lambda _syn, _device: STOPPING))
+        self._leave_when_idle(_DRAINED)
+
     def _close_gates(self) -> None:
         for gate in self._gates:
             gate.close()
@@ -142,13 +162,13 @@ class Worker:
         log.warning("control is gone: %d connections go on, no more are taken", len(self._connections))
         self._loop.on_signal(signal.SIGTERM, self._stop)
         self._close_gates()
-        self._leave_when_idle()
+        self._leave_when_idle(_LAST_FLOWS)
 
-    def _leave_when_idle(self) -> None:
-        if not self._connections:
+    def _leave_when_idle(self, pause: float) -> None:
+        if not any(gate.connections for gate in self._gates):
             self._loop.stop()
             return
-        self._loop.call_later(_LAST_FLOWS, self._leave_when_idle)
+        self._loop.call_later(pause, lambda: self._leave_when_idle(pause))
 
 
 def run(equipment: Equipment) -> None:
@@ -175,7 +195,7 @@ def run(equipment: Equipment) -> None:
 def _leave_control_behind(equipment: Equipment) -> None:
     """Closes what came with the fork: control's sockets, and its ends of the other workers' channels."""
     signal.set_wakeup_fd(-1)
-    keep = equipment.descriptors() | {0, 1, 2}
+    keep = equipment.descriptors() | logging.descriptors() | {0, 1, 2}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in keep:
             try:

@@ -18,26 +18,31 @@ from typing import Final
 
 from common import transparent, worker
 from common.channel import Channel, Message
-from common.control import Reply
-from common.log import log
-from common.loop import Loop
+from common.control import Refused, Reply
+from common.log import LEVELS, about, log, set_level
+from common.loop import Callback, Loop
 from common.nfqueue import Queue
 from common.orphans import Orphans
 from common.replay import Replay
 from common.room import Limits
-from common.system import SystemLacks, families
+from common.system import SystemLacks, Unavailable, families
 from common.worker import Duty, Entrance, Equipment
 
 _ANSWER_WITHIN: Final = 3.0  # seconds
 _SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
 _GIVE_UP: Final = 5  # short lives in a row
-_WATCH: Final = 2.0  # seconds between questions whether a worker is alive
-_SILENCE: Final = 3  # of them that may stay without an answer
+_WATCH: Final = 1.0  # seconds between questions whether a worker is alive
+# How many of them in a row may stay without an answer: until new connections pass unbonded, which a worker that is only
+# slow survives; until it is killed in a way that shows where it hangs; until it is killed.
+_DOUBT, _SILENCE, _DEAF = 2, 6, 7
 _STOPPING: Final = 2.0  # seconds that a worker may take to stop
+_DRAINED: Final = 0.05  # seconds between looks whether the last connection has ended
 _DYING: Final = 0.5  # and to be gone after it has hung up
 _FD_PER_FLOW: Final = 3  # two sockets, and a pipe for every other one
 _FD_RESERVE: Final = 256
 _HOSTS: Final = 4  # that it takes to use up all connections, unless configured
+
+_WELL: Final = "exit status 0"
 
 Answers = Callable[[list[Message]], None]
 
@@ -48,8 +53,28 @@ class _Seat:
     pid: int
     channel: Channel
     since: float
+    queues: Sequence[Queue]  # the worker's own, in our hands too
     short_lives: int = 0
     silent: int = 0  # times it was asked since it last said anything
+    flows: int = 0  # when it last said
+
+    @property
+    def name(self) -> tuple[int, int]:
+        return self.number, self.pid
+
+    @property
+    def about(self) -> dict[str, dict[str, str]]:
+        return about(worker=self.number)
+
+    @property
+    def hangs(self) -> bool:
+        return self.silent > _DOUBT
+
+    def let_go(self) -> None:
+        """The queues are the worker's alone."""
+        for queue in self.queues:
+            queue.close()
+        self.queues = ()
 
 
 @dataclass(slots=True)
@@ -91,6 +116,13 @@ class Workers:
     def count(self) -> int:
         return self._count
 
+    @property
+    def summary(self) -> str:
+        """In a line, how they are."""
+        flows = sum(seat.flows for seat in self._seats.values())
+        hang = [f"worker {seat.number} does not answer" for seat in self._seats.values() if seat.hangs]
+        return "; ".join([f"{flows} {'connection' if flows == 1 else 'connections'} now", *hang])
+
     def status(self, head: Message, reply: Reply, counted: Mapping[str, int] | None = None) -> None:
         """Replies with ``head`` and what the workers say: connections now, what became of all so far.
 
@@ -118,6 +150,17 @@ class Workers:
         """Replies with all connections, each through ``complete``."""
         self.ask("flows", lambda answers: reply([complete(flow) for answer in answers for flow in answer["flows"]]))
 
+    def log(self, request: Message, reply: Reply) -> None:
+        """Sets the level of the log, here and in the workers. Raises Refused."""
+        level = request.get("level")
+        if level not in LEVELS:
+            raise Refused(f"the level of the log is one of: {', '.join(LEVELS)}")
+        set_level(level)
+        for seat in self._seats.values():
+            seat.channel.send({"log": level})
+        log.info("the log's level is %s", level)
+        reply({"level": level})
+
     def start(self) -> None:
         """Raises SystemLacks if a queue or a port cannot be had."""
         for number in range(self._count):
@@ -133,6 +176,21 @@ class Workers:
             seat.channel.send({"ask": what, "id": number})
         self._loop.call_later(_ANSWER_WITHIN, lambda: self._answered(number))
 
+    def drain(self, then: Callback) -> None:
+        """Bonds no more, and calls ``then`` when the last connection has ended, an earlier daemon's too."""
+        self._stopping = True
+        for seat in self._seats.values():
+            seat.let_go()
+            seat.channel.send({"drain": True})
+
+        def look() -> None:
+            if self._seats or self._orphans.alive:
+                self._loop.call_later(_DRAINED, look)
+            else:
+                then()
+
+        look()
+
     def stop(self) -> None:
         """Resets every connection, an earlier daemon's too, and waits for the processes to end."""
         self._stopping = True
@@ -140,6 +198,7 @@ class Workers:
             seat.channel.send({"stop": True})
         for seat in self._seats.values():
             _reap(seat.pid, _STOPPING)
+            seat.let_go()
             seat.channel.close()
         self._seats.clear()
         self._orphans.end()
@@ -155,11 +214,11 @@ class Workers:
         pid = os.fork()
         if pid == 0:
             worker.run(equipment)
-        equipment.close()
+        queues = equipment.hand_over()
         channel = Channel(
             self._loop, ours, lambda message: self._on_message(number, message), lambda: self._on_end(number)
         )
-        self._seats[number] = _Seat(number, pid, channel, self._loop.now(), short_lives)
+        self._seats[number] = _Seat(number, pid, channel, self._loop.now(), queues, short_lives)
         self._orphans.remember(seat.pid for seat in self._seats.values())
 
     def _entrances(self, number: int) -> list[Entrance]:
@@ -173,20 +232,36 @@ class Workers:
         return entrances
 
     def _watch(self) -> None:
-        """A worker that hangs keeps every new connection of its queue waiting: only once it is dead do they pass."""
+        """A worker that hangs keeps every new connection of its queue waiting: only without the queue do they pass."""
         for seat in self._seats.values():
-            if seat.silent >= _SILENCE:
-                log.error("worker %d (process %d) does not answer: it is killed", seat.number, seat.pid)
+            if seat.silent == _DOUBT:
+                log.warning(
+                    "worker %d (process %d) does not answer: its connections pass", *seat.name, extra=seat.about
+                )
+                for queue in seat.queues:
+                    queue.withdraw()
+            elif seat.silent == _SILENCE:
+                log.error("worker %d (process %d) hangs: it is killed", *seat.name, extra=seat.about)
+                os.kill(seat.pid, signal.SIGABRT)
+                os.kill(seat.pid, signal.SIGCONT)  # one that is stopped does not hear it otherwise
+            elif seat.silent >= _DEAF:
                 os.kill(seat.pid, signal.SIGKILL)
             seat.silent += 1
             seat.channel.send({"ask": "alive"})
         self._loop.call_later(_WATCH, self._watch)
 
     def _on_message(self, number: int, message: Message) -> None:
-        self._seats[number].silent = 0
+        seat = self._seats[number]
+        if seat.hangs:
+            log.info("worker %d (process %d) answers again", *seat.name, extra=seat.about)
+            for queue in seat.queues:
+                queue.restore()
+        seat.silent = 0
         match message:
             case {"grown": [*tokens]}:
                 self._on_grown(tokens)
+            case {"alive": int(flows)}:
+                seat.flows = flows
             case {"answer": int(question)} if question in self._questions:
                 self._questions[question].answers.append({"worker": number, **message})
                 self._waits_no_more(question, number)
@@ -204,9 +279,13 @@ class Workers:
     def _on_end(self, number: int) -> None:
         """A worker has died; its connections have been reset by the kernel, new ones pass unbonded meanwhile."""
         seat = self._seats.pop(number)
+        seat.let_go()  # before a new worker asks for the queues, and while nobody reads them
         for question in list(self._questions):
             self._waits_no_more(question, number)
-        log.error("worker %d (process %d) has died: %s", number, seat.pid, _reap(seat.pid, _DYING))
+        how = _reap(seat.pid, _DYING)
+        if self._stopping and how == _WELL:
+            return
+        log.error("worker %d (process %d) has died: %s", *seat.name, how, extra=about(worker=number, reason=how))
         if self._stopping:
             return
         short_lives = seat.short_lives + 1 if self._loop.now() - seat.since < _SHORT_LIFE else 0
@@ -230,13 +309,13 @@ def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
                 role = duty.role
                 listener = transparent.listener(family, port, role.client_protocol, role.client_mark, role.flow_buffer)
             except OSError as error:
-                raise SystemLacks(_why_no_listener(error, port)) from None
+                raise _no_listener(error, port) from None
             undo.callback(listener.close)
             listeners.append(listener)
         try:
             waiting = Queue(queue)
         except OSError as error:
-            raise SystemLacks(_why_no_queue(error, queue)) from None
+            raise _no_queue(error, queue) from None
         undo.callback(waiting.close)
         mark = duty.release(number)
         try:
@@ -247,16 +326,17 @@ def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
         return Entrance(duty, waiting, listeners, mark, limits, replay)
 
 
-def _why_no_listener(error: OSError, port: int) -> str:
+def _no_listener(error: OSError, port: int) -> SystemLacks:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on the loopback address is taken by another program (option 'listen_port' names another)"
-    return f"cannot listen on loopback port {port}: {error.strerror}"
+        taken = f"port {port} on the loopback address is taken by another program"
+        return Unavailable(f"{taken} (option 'listen_port' names another)")
+    return SystemLacks(f"cannot listen on loopback port {port}: {error.strerror}")
 
 
-def _why_no_queue(error: OSError, queue: int) -> str:
+def _no_queue(error: OSError, queue: int) -> SystemLacks:
     if error.errno in (errno.EPERM, errno.EBUSY):  # we have the privilege: so somebody else has the queue
-        return f"netfilter queue {queue} is taken by another program (option 'queue' names another)"
-    return f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}"
+        return Unavailable(f"netfilter queue {queue} is taken by another program (option 'queue' names another)")
+    return SystemLacks(f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}")
 
 
 def _limits(share: float, workers: int, max_flows: int | None, max_flows_of_one: int | None) -> Limits:

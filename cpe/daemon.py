@@ -14,13 +14,12 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.config import INBOUND, MAX_WORKERS, CpeConfig
 from common.control import ControlSocket, Reply
-from common.daemon import Failed
+from common.daemon import Failed, Invocation
 from common.gate import Role
 from common.log import log
 from common.loop import IN, Loop, Timer
@@ -29,8 +28,9 @@ from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import PathManager
 from common.routing import DeviceState, Routing
+from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
-from common.system import SystemLacks, device_name, require_device, require_mptcp
+from common.system import Unavailable, device_name, require_device, require_mptcp
 from common.transparent import Address
 from common.worker import Duty
 from common.workers import Workers
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def run(config: CpeConfig, run_dir: Path) -> None:
+def run(config: CpeConfig, invocation: Invocation) -> None:
     """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
     privilege.require()
     require_mptcp()
@@ -73,7 +73,7 @@ def run(config: CpeConfig, run_dir: Path) -> None:
         loop = Loop()
         undo.callback(loop.close)
         daemon.stop_on_signals(loop)
-        undo.enter_context(daemon.only_instance(run_dir, "cpe"))
+        undo.enter_context(daemon.only_instance(invocation))
 
         routing = Routing()
         undo.callback(routing.close)
@@ -89,12 +89,12 @@ def run(config: CpeConfig, run_dir: Path) -> None:
             1 << 62,  # no limit for each host
             paths.grown,
             lambda: loop.stop("the workers do not stay alive"),
-            Orphans(run_dir / "cpe.workers"),
+            Orphans(invocation.file("workers")),
         )
         undo.callback(workers.stop)
         workers.start()
 
-        settings = Settings(run_dir / "cpe.settings", SETTINGS)
+        settings = Settings(invocation.file("settings"), SETTINGS)
         undo.callback(settings.restore)
         settings.apply()
         undo.callback(routing.clean)
@@ -103,19 +103,19 @@ def run(config: CpeConfig, run_dir: Path) -> None:
 
         control = ControlSocket(
             loop,
-            run_dir / "cpe.sock",
+            invocation.file("sock"),
             {
-                "status": lambda reply: _status(config, devices, workers, reply),
-                "flows": lambda reply: _flows(config, paths, workers, reply),
+                "status": lambda _, reply: _status(config, devices, workers, reply),
+                "flows": lambda _, reply: _flows(config, paths, workers, reply),
+                "log": workers.log,
             },
         )
         undo.callback(control.close)
         for family, name in routing.default_devices().items():
             if name not in {link.device for link in config.links}:
                 log.warning("the default route of %s goes by '%s', which is no link: that is not bonded", family, name)
-        log.info("ready: bonding connections from %s over %s", ", ".join(config.lan), " and ".join(devices))
-        loop.run()
-        log.info("stopping")
+        work = f"bonding connections from {', '.join(config.lan)} over {' and '.join(devices)}"
+        Service(loop, invocation, config, workers, work).run()
     if loop.failure:
         raise Failed(loop.failure)
 
@@ -169,7 +169,7 @@ def _device(routing: Routing, link: str, device: str) -> DeviceState:
     require_device(device, f"link '{link}'")
     state = routing.device(device)
     if not any(state.addresses[family] and family in state.gateways for family in state.addresses):
-        raise SystemLacks(f"device '{device}' (link '{link}') has no address with a default route through it")
+        raise Unavailable(f"device '{device}' (link '{link}') has no address with a default route through it")
     return state
 
 

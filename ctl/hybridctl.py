@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from common.config import Config, ConfigError, ConfigErrors, load
 from common.daemon import CONFIG, RUN_DIR, version
+from common.log import LEVELS
 from ctl import display, inquiry
 from ctl.inquiry import Absent, Unreachable
 from ctl.terminal import Bold, cleaned, emphasis, printable
@@ -143,7 +144,7 @@ def _as_json(error: ConfigError) -> dict[str, Any]:
     }
 
 
-# status and flows
+# status, flows and log
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -158,6 +159,11 @@ def _flows(options: argparse.Namespace) -> int:
         return _show(options, answers, lambda role, count, _bold: f"{role}: {count}" if several else f"{count}", "\n")
     answers = _ask(options, partial(inquiry.ask, command="flows"))
     return _show(options, answers, display.titled_flows if len(answers) > 1 else display.flows)
+
+
+def _log(options: argparse.Namespace) -> int:
+    answers = _ask(options, partial(inquiry.ask, command="log", level=options.level))
+    return _show(options, answers, lambda role, answer, _bold: f"hybrid-{role} logs: {answer['level']}", "\n")
 
 
 def _count(role: str, run_dir: Path) -> int:
@@ -233,6 +239,7 @@ _FILE: Final = Argument(
     "file", {"nargs": "?", "type": Path, "default": CONFIG, "metavar": "FILE", "help": "default: %(default)s"}
 )
 _JSON: Final = Argument("--json", {"action": "store_true", "help": "for programs: print one JSON document"})
+_LEVEL: Final = Argument("level", {"choices": LEVELS, "metavar": "LEVEL", "help": f"one of: {', '.join(LEVELS)}"})
 _COUNT: Final = Argument("--count", {"action": "store_true", "help": "print only how many there are"})
 _ROLE: Final = Argument("--role", {"choices": ROLES, "help": "ask only this daemon (default: all that are there)"})
 _RUN_DIR: Final = Argument(
@@ -258,6 +265,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show the connections that are relayed now, the oldest first",
         (_JSON, _COUNT, _ROLE, _RUN_DIR),
         _ASKING.format(one="a list, with --count a number"),
+    ),
+    "log": Command(
+        _log,
+        "change what the running daemons log, until they end",
+        (_LEVEL, _JSON, _ROLE, _RUN_DIR),
+        _ASKING.format(one='{"level": ...}'),
     ),
 }
 

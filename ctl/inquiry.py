@@ -22,11 +22,11 @@ class Absent(Unreachable):
     """There is no control socket: the daemon does not run."""
 
 
-def ask(role: str, run_dir: Path, command: str, patience: float = PATIENCE) -> Any:
+def ask(role: str, run_dir: Path, command: str, patience: float = PATIENCE, **arguments: str) -> Any:
     """The result of a command, as the daemon of that role ('cpe' or 'hag') gives it. Raises Unreachable."""
     path = run_dir / f"{role}.sock"
     try:
-        line = _exchange(path, {"command": command}, patience)
+        line = _exchange(path, {"command": command, **arguments}, patience)
     except OSError as error:
         raise why(error, role, path, patience) from None
     return result(role, command, line)

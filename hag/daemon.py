@@ -13,23 +13,22 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.config import INBOUND, MAX_WORKERS, HagConfig
 from common.control import ControlSocket, Reply
-from common.daemon import Failed
+from common.daemon import Failed, Invocation
 from common.gate import Role
-from common.log import log
 from common.loop import Loop
 from common.orphans import Orphans
 from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import Announcer, SubflowLimit
 from common.routing import Routing
+from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
-from common.system import SystemLacks, require_device, require_mptcp
+from common.system import Unavailable, require_device, require_mptcp
 from common.transparent import Address
 from common.worker import Duty
 from common.workers import Workers
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def run(config: HagConfig, run_dir: Path) -> None:
+def run(config: HagConfig, invocation: Invocation) -> None:
     """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
     privilege.require()
     require_mptcp()
@@ -87,7 +86,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
         loop = Loop()
         undo.callback(loop.close)
         daemon.stop_on_signals(loop)
-        undo.enter_context(daemon.only_instance(run_dir, "hag"))
+        undo.enter_context(daemon.only_instance(invocation))
 
         routing = Routing()
         undo.callback(routing.close)
@@ -101,7 +100,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
             config.max_flows_per_subscriber,
             lambda tokens: None,  # subflows are the CPE's to order
             lambda: loop.stop("the workers do not stay alive"),
-            Orphans(run_dir / "hag.workers"),
+            Orphans(invocation.file("workers")),
         )
         undo.callback(workers.stop)
         workers.start()
@@ -109,7 +108,7 @@ def run(config: HagConfig, run_dir: Path) -> None:
         announcer = Announcer()
         undo.callback(announcer.close)
         inbound = INBOUND_SETTINGS if config.inbound else ()
-        settings = Settings(run_dir / "hag.settings", (*SETTINGS, *inbound, SubflowLimit(announcer)))
+        settings = Settings(invocation.file("settings"), (*SETTINGS, *inbound, SubflowLimit(announcer)))
         undo.callback(settings.restore)
         settings.apply()
         announcement = Announcement(loop, announcer, announced)
@@ -123,20 +122,17 @@ def run(config: HagConfig, run_dir: Path) -> None:
 
         control = ControlSocket(
             loop,
-            run_dir / "hag.sock",
+            invocation.file("sock"),
             {
-                "status": lambda reply: _status(config, announced, workers, reply),
-                "flows": lambda reply: workers.flows(_complete, reply),
+                "status": lambda _, reply: _status(config, announced, workers, reply),
+                "flows": lambda _, reply: workers.flows(_complete, reply),
+                "log": workers.log,
             },
         )
         undo.callback(control.close)
-        log.info(
-            "ready: bonding connections from %s, subflows at %s",
-            ", ".join(config.access),
-            " and ".join(f"{endpoint.address} port {endpoint.port}" for endpoint in announced),
-        )
-        loop.run()
-        log.info("stopping")
+        addresses = " and ".join(f"{endpoint.address} port {endpoint.port}" for endpoint in announced)
+        work = f"bonding connections from {', '.join(config.access)}, subflows at {addresses}"
+        Service(loop, invocation, config, workers, work).run()
     if loop.failure:
         raise Failed(loop.failure)
 
@@ -147,7 +143,7 @@ def _join_endpoints(routing: Routing, config: HagConfig) -> list[Endpoint]:
     state = routing.device(config.join_device)
     endpoints = [Endpoint(found[0], config.join_port, device=index) for found in state.addresses.values() if found]
     if not endpoints:
-        raise SystemLacks(f"device '{config.join_device}' (option 'join_device') has no address to announce")
+        raise Unavailable(f"device '{config.join_device}' (option 'join_device') has no address to announce")
     return endpoints
 
 

@@ -20,13 +20,15 @@ from lab.topology import Lab
 Options = Mapping[str, str | int | Sequence[str]]
 
 NONE: Options = MappingProxyType({})
-CPE_OPTIONS: Options = {"lan": ["lan"]}
+# Whoever stops a daemon here wants to see what becomes of its connections then, and not wait.
+CPE_OPTIONS: Options = {"lan": ["lan"], "drain": 0}
 SUBSCRIBERS = ("198.51.100.0/26", "2001:db8:1000::/36")
 HAG_OPTIONS: Options = {
     "access": ["xdsl"],
     "join_device": "lte",
     "join_port": 9001,
     "subscriber": SUBSCRIBERS,
+    "drain": 0,
 }
 
 

@@ -19,6 +19,7 @@ from common.config import (
     Entry,
     HagConfig,
     LinkConfig,
+    LogLevel,
     NativeMptcp,
     Role,
     Steering,
@@ -81,6 +82,8 @@ config cpe
 	option workers '4'
 	option max_flows '1000'
 	option flow_buffer '16M'
+	option drain '5'
+	option log_level 'debug'
 	option queue '10'
 	option listen_port '5000'
 	option table_base '300'
@@ -114,7 +117,7 @@ config bypass
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 33", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 35", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
@@ -126,6 +129,8 @@ config bypass
         workers=4,
         max_flows=1000,
         flow_buffer=16 * 1024 * 1024,
+        drain=5,
+        log_level=LogLevel.DEBUG,
         queue=10,
         listen_port=5000,
         table_base=300,
@@ -150,6 +155,8 @@ def test_defaults_of_a_home_router() -> None:
         workers=1,
         max_flows=None,
         flow_buffer=8 * 1024 * 1024,
+        drain=30,
+        log_level=LogLevel.INFO,
         queue=4800,
         listen_port=4800,
         table_base=4800,
@@ -173,6 +180,8 @@ def test_defaults_of_a_gateway() -> None:
         workers=None,
         max_flows=None,
         flow_buffer=8 * 1024 * 1024,
+        drain=30,
+        log_level=LogLevel.INFO,
         queue=4900,
         listen_port=4900,
         table_base=4900,
@@ -346,6 +355,12 @@ def test_not_a_prefix(text: str) -> None:
             "hag 'hag', option 'join_port': '0' is not a whole number from 1 to 65535",
         ),
         ("cpe", "option queue '٣'", "cpe 'cpe', option 'queue': '٣' is not a whole number from 0 to 65535"),
+        ("cpe", "option drain '-1'", "cpe 'cpe', option 'drain': '-1' is not a whole number from 0 to 3600"),
+        (
+            "hag",
+            "option log_level 'loud'",
+            "hag 'hag', option 'log_level': 'loud' is not one of: debug, info, warning, error",
+        ),
         ("cpe", "option steering 'never'", "cpe 'cpe', option 'steering': 'never' is not one of: always"),
         (
             "cpe",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from common.control import _CLIENTS, ControlSocket, Reply
+from common.channel import Message
+from common.control import _CLIENTS, ControlSocket, Refused, Reply
 from common.system import SystemLacks
 from tests.running import PATIENCE, RunningLoop, until
 
@@ -23,8 +24,15 @@ class Daemon:
         self.running = running
         self.path = path
         self.waiting: list[Reply] = []
-        commands = {"status": lambda reply: reply({"flows": 3}), "slow": self.waiting.append}
+        commands = {
+            "status": lambda _, reply: reply({"flows": 3}),
+            "slow": lambda _, reply: self.waiting.append(reply),
+            "refuse": self.refuse,
+        }
         self.control = running.call(lambda: ControlSocket(running.loop, path, commands))
+
+    def refuse(self, request: Message, _: Reply) -> None:
+        raise Refused(f"not {request['what']}")
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
@@ -62,6 +70,10 @@ def test_a_command_is_answered(daemon: Daemon) -> None:
     assert daemon.ask('{"command": "status"}') == {"ok": True, "result": {"flows": 3}}
 
 
+def test_a_command_that_is_refused(daemon: Daemon) -> None:
+    assert daemon.ask('{"command": "refuse", "what": "today"}') == {"ok": False, "error": "not today"}
+
+
 def test_one_client_asks_several_times(daemon: Daemon) -> None:
     with daemon.connect() as client:
         for _ in range(3):
@@ -71,7 +83,7 @@ def test_one_client_asks_several_times(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("request_", ['{"command": "reboot"}', "{}", '{"command": 1}', '{"command": ["status"]}'])
 def test_an_unknown_command_is_told_which_there_are(daemon: Daemon, request_: str) -> None:
-    assert daemon.ask(request_) == {"ok": False, "error": "unknown command; there are: slow, status"}
+    assert daemon.ask(request_) == {"ok": False, "error": "unknown command; there are: refuse, slow, status"}
 
 
 def test_a_late_answer_goes_to_who_asked(daemon: Daemon) -> None:

@@ -79,6 +79,12 @@ def ok(result: object) -> bytes:
 # The command line
 
 
+def test_the_level_of_the_log(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok({"level": "debug"})) as daemon:
+        assert hybridctl("log", "debug", "--run-dir", tmp_path) == (0, "hybrid-cpe logs: debug\n", "")
+    assert daemon.request == b'{"command": "log", "level": "debug"}\n'
+
+
 def test_without_a_command_it_prints_help_and_fails(hybridctl: Run) -> None:
     outcome = hybridctl()
     assert (outcome.status, outcome.out) == (2, "")
@@ -108,7 +114,9 @@ def test_version(hybridctl: Run) -> None:
     assert re.fullmatch(r"hybridctl \S.*\n", outcome.out)
 
 
-@pytest.mark.parametrize("arguments", [["stats"], ["status", "--role", "lte"], ["check", "a", "b"], ["flows", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["stats"], ["status", "--role", "lte"], ["check", "a", "b"], ["flows", "x"], ["log"], ["log", "loud"]]
+)
 def test_wrong_command_line(hybridctl: Run, arguments: list[str]) -> None:
     outcome = hybridctl(*arguments)
     assert (outcome.status, outcome.out) == (2, "")

@@ -23,7 +23,7 @@ from tests.lab.starts import Ended, background, to_the_end
 pytestmark = pytest.mark.root
 
 ROLES = ("cpe", "hag")
-CONFIG, USAGE, SYSTEM = 1, 2, 3
+USAGE, UNAVAILABLE, SYSTEM, CONFIG = 64, 69, 71, 78
 PORT_TAKEN = "port {} on the loopback address is taken by another program (option 'listen_port' names another)"
 FIRST = {"cpe": 4800, "hag": 4900}  # queue and port of the first worker
 
@@ -192,7 +192,7 @@ def test_settings_that_cannot_be_changed(lab: Lab, fails: Fails, role: str, sett
     ],
 )
 def test_devices_of_options(lab: Lab, fails: Fails, role: str, options: Options, sentence: str) -> None:
-    assert fails(make(lab, role, options)) == sentence
+    assert fails(make(lab, role, options), UNAVAILABLE) == sentence
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_devices_of_links(lab: Lab, fails: Fails, link: str, device: str, senten
     daemon = make(lab, "cpe")
     text = daemon.config_file.read_text()
     daemon.configure(text.replace(f"option device '{link}'", f"option device '{device}'"))
-    assert fails(daemon) == sentence
+    assert fails(daemon, UNAVAILABLE) == sentence
 
 
 # What others have taken
@@ -218,7 +218,7 @@ def test_devices_of_links(lab: Lab, fails: Fails, link: str, device: str, senten
 def test_port_taken(lab: Lab, fails: Fails, role: str, address: str, worker: int) -> None:
     """The second worker's too: the first one runs already when that is found out."""
     daemon, port = make(lab, role, {"workers": 2}), FIRST[role] + worker
-    assert fails(daemon, meanwhile=listener(daemon.node, address, port)) == PORT_TAKEN.format(port)
+    assert fails(daemon, UNAVAILABLE, meanwhile=listener(daemon.node, address, port)) == PORT_TAKEN.format(port)
 
 
 @pytest.mark.parametrize(("role", "worker"), [("hag", 0), ("cpe", 1)])
@@ -226,7 +226,7 @@ def test_queue_taken(lab: Lab, fails: Fails, role: str, worker: int) -> None:
     daemon, number = make(lab, role, {"workers": 2}), FIRST[role] + worker
     with daemon.node.entered():
         queue = Queue(number)
-    assert fails(daemon, meanwhile=contextlib.closing(queue)) == (
+    assert fails(daemon, UNAVAILABLE, meanwhile=contextlib.closing(queue)) == (
         f"netfilter queue {number} is taken by another program (option 'queue' names another)"
     )
 
@@ -235,7 +235,7 @@ def test_queue_taken(lab: Lab, fails: Fails, role: str, worker: int) -> None:
 def test_join_port_taken(lab: Lab, fails: Fails, family: int) -> None:
     """The IPv6 one too: the IPv4 address is announced already when that is found out."""
     daemon, address = make(lab, "hag"), lab.hag.address("lte", family)
-    assert fails(daemon, meanwhile=listener(lab.hag, address, 9001)) == (
+    assert fails(daemon, UNAVAILABLE, meanwhile=listener(lab.hag, address, 9001)) == (
         f"the kernel does not listen for subflows at {address} port 9001: Address already in use"
     )
 
@@ -259,7 +259,7 @@ def test_second_instance(lab: Lab, before: dict[str, Snapshot], tmp_path: Path, 
         (tmp_path, "another hybrid-cpe or hybrid-hag runs in this network namespace"),
     ):
         ended = to_the_end(daemon, arguments=["--run-dir", str(directory)])
-        assert (ended.status, ended.errors) == (SYSTEM, [sentence])
+        assert (ended.status, ended.errors) == (UNAVAILABLE, [sentence])
         assert difference(alive, look(daemon)) == []
     assert daemon.answers()
     assert daemon.stop() == 0

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a service manager gets to read, and what it had said in the environment."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.supervisor import Supervisor
+
+
+@pytest.fixture(params=["path", "abstract"])
+def listening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(name if request.param == "path" else "\0" + name)
+        listener.settimeout(1.0)
+        yield listener, name if request.param == "path" else "@" + name
+
+
+def test_what_it_is_told(listening: tuple[socket.socket, str]) -> None:
+    listener, address = listening
+    environment = {"NOTIFY_SOCKET": address, "HOME": "/"}
+    supervisor = Supervisor(environment)
+    assert environment == {"HOME": "/"}
+    for tell, expected in (
+        (lambda: supervisor.ready("bonding"), b"READY=1\nSTATUS=bonding"),
+        (lambda: supervisor.status("3 connections"), b"STATUS=3 connections"),
+        (supervisor.alive, b"WATCHDOG=1"),
+        (lambda: supervisor.reloading(1.5), b"RELOADING=1\nMONOTONIC_USEC=1500000"),
+        (lambda: supervisor.stopping(2, "over"), b"STOPPING=1\nSTATUS=over\nEXTEND_TIMEOUT_USEC=2000000"),
+        (lambda: supervisor.status("a\nREADY=1\x1b"), b"STATUS=a\\nREADY=1\\x1b"),
+        (lambda: supervisor.status("x" * 600), b"STATUS=" + b"x" * 511 + "…".encode()),
+    ):
+        tell()
+        assert listener.recv(4096) == expected
+
+
+@pytest.mark.parametrize("address", ["", "/nowhere/at/all", "vsock:2:1"])
+def test_nobody_listens(address: str) -> None:
+    Supervisor({"NOTIFY_SOCKET": address} if address else {}).ready("bonding")
+
+
+@pytest.mark.parametrize(
+    ("environment", "watchdog"),
+    [
+        ({"WATCHDOG_USEC": "5000000"}, 5.0),
+        ({"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": str(os.getpid())}, 5.0),
+        ({"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_watchdog(environment: dict[str, str], watchdog: float | None) -> None:
+    assert Supervisor(environment).watchdog == watchdog
