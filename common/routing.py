@@ -90,7 +90,7 @@ class Routing:
             self._route.flush_routes(family=family, proto=PROTOCOL)
 
     def clean_old(self, table: int, priority: int) -> None:
-        """Removes what a daemon before us has left, but for what deliver_marked() with these arguments puts in.
+        """Removes what a daemon before us has left, but for what deliver_marked() and replay_marked() put in.
 
         Its orphaned workers may still have connections, whose packets would pass them by in the meantime.
         """
@@ -128,14 +128,15 @@ class Routing:
     def replay_marked(self, table: int, priority: int) -> None:
         """What this host sends with a mark for that comes back in (see REPLAYED), by deliver_marked()'s table.
 
-        Only what it sends itself: what it forwards may have somebody else's mark with that bit.
+        Only what it sends itself: what it forwards may have somebody else's mark with that bit. Takes the second
+        priority of deliver_marked(), before all rules by address: an ICMP error for a leg may have any of this host's.
         """
         for family in self.families:
             self._do(
                 "rule",
                 "add",
                 family=family,
-                priority=priority,
+                priority=priority + 1,
                 iifname="lo",
                 table=table,
                 fwmark=marks.REPLAYED,

@@ -58,6 +58,9 @@ class Sysctl:
 FOR_LEGS: Final = (
     Sysctl("net.ipv4.tcp_mtu_probing", "1", "a path that loses long packets in silence must not end connections"),
     Sysctl("net.ipv4.tcp_retries1", "2", "so that shorter packets are tried after 1.4 s and not after 3"),
+    # An ICMP error of this kernel otherwise has no mark, and one for a server leg goes to who has its address.
+    Sysctl("net.ipv4.fwmark_reflect", "1", "server legs are to hear this host's own ICMP errors"),
+    Sysctl("net.ipv6.fwmark_reflect", "1", "server legs are to hear this host's own ICMP errors"),
 )
 
 

@@ -188,7 +188,7 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         decide=Interception(config, frozenset(int(family) for family in addresses), device_name).decide,
         source=source,
         host=lambda key: key[0],
-        server_mark=marks.server_leg(config.links.index(config.primary)),
+        server_mark=_leg(config),
         strips=False,
         join_after=config.join_after,
         flow_buffer=config.flow_buffer,
@@ -214,7 +214,7 @@ def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         join_after=config.join_after,
         flow_buffer=config.flow_buffer,
         plain="the gateway that asked for Multipath TCP goes on without",
-        client_mark=marks.server_leg(config.links.index(config.primary)),
+        client_mark=_leg(config),
         replays=True,
         addressed=forwarded_from(_primary_address(config, devices)),
     )
@@ -222,6 +222,11 @@ def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
 
 def _primary_address(config: CpeConfig, devices: dict[str, DeviceState]) -> str:
     """The IPv4 address where port forwards are; an address of nobody if there is none."""
+def _leg(config: CpeConfig) -> int:
+    """The mark of what goes over the primary link."""
+    return marks.server_leg(config.links.index(config.primary))
+
+
     found = devices[config.primary.name].addresses.get(socket.AF_INET)
     return found[0] if found else "0.0.0.0"
 
@@ -253,8 +258,7 @@ def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, Devi
     """
     routing.clean_old(config.table_base, config.rule_priority)
     routing.deliver_marked(config.table_base, config.rule_priority)
-    if config.inbound:
-        routing.replay_marked(config.table_base, config.rule_priority + 6)
+    routing.replay_marked(config.table_base, config.rule_priority)
     for place, link in enumerate(config.links):
         state, table = devices[link.name], config.table_base + 1 + place
         for family in routing.families:
@@ -276,6 +280,7 @@ def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, Device
             "links": nft.names(link.device for link in config.links),
             "release": nft.release_map(
                 (marks.release, config.listen_port), (marks.replay, config.listen_port + INBOUND), workers=workers
+            "leg": f"{_leg(config):#x}",
             ),
         },
     )

@@ -46,9 +46,6 @@ SETTINGS: Final = (
     *FOR_LEGS,
     # A router's early look for a socket finds one in TIME_WAIT too, and ip_forward() drops what has met any.
     Sysctl("net.ipv4.tcp_early_demux", "0", "what is forwarded must not meet the TIME_WAIT of an earlier connection"),
-    # An ICMP error of this kernel otherwise has no mark, and one for a server leg goes to who has its address.
-    Sysctl("net.ipv4.fwmark_reflect", "1", "server legs are to hear this host's own ICMP errors"),
-    Sysctl("net.ipv6.fwmark_reflect", "1", "server legs are to hear this host's own ICMP errors"),
 )
 
 
@@ -117,7 +114,7 @@ def run(config: HagConfig, invocation: Invocation) -> None:
         undo.callback(routing.clean)
         routing.clean_old(config.table_base, config.rule_priority)
         routing.deliver_marked(config.table_base, config.rule_priority)
-        routing.replay_marked(config.table_base, config.rule_priority + 6)
+        routing.replay_marked(config.table_base, config.rule_priority)
         _install_rules(undo, config, workers.count)
 
         control = ControlSocket(

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from common import mptcp
 from common.transparent import MPTCP
+from lab.access import Kind
 from lab.bonded import Pair
-from lab.daemons import Daemon
+from lab.daemons import Daemon, Options
 from lab.fidelity.bench import (
     PATIENCE,
     Bench,
@@ -71,10 +72,22 @@ TRANSFER = 4_000_000  # bytes
 class Inbound(Pair):
     """A pair that bonds connections from the Internet too, or whose one side does not."""
 
-    def __init__(self, *, cpe: str = "1", hag: str = "1", protect: Sequence[str] = (), credulous: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        accesses: Kind = Kind.EMULATED,
+        cpe: str = "1",
+        hag: str = "1",
+        protect: Sequence[str] = (),
+        workers: int | None = None,
+        credulous: bool = False,
+    ) -> None:
+        """`workers` of each box; None is as many as there are by default."""
+        options: Options = {} if workers is None else {"workers": workers}
         super().__init__(
-            cpe_options={"inbound": cpe},
-            hag_options={"inbound": hag, "protect": protect},
+            accesses,
+            cpe_options={"inbound": cpe, **options},
+            hag_options={"inbound": hag, "protect": protect, **options},
             starter=[sys.executable, "-m", "lab.credulous"] if credulous else [],
         )
 

@@ -173,7 +173,7 @@ def test_what_is_marked_for_us_is_delivered_whatever_its_destination(network: Na
 
 def test_what_is_to_begin_again_comes_back_only_if_this_host_sends_it(network: Namespace, routing: Routing) -> None:
     routing.deliver_marked(TABLE, PRIORITY)
-    routing.replay_marked(TABLE, PRIORITY + 2)
+    routing.replay_marked(TABLE, PRIORITY)
     network.sysctl({"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
     for server, sender in zip(SERVER.values(), ("198.51.100.9", "2001:db8:1::9"), strict=True):
         for mark in (marks.replay(0), marks.replay(63)):
