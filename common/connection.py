@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from common import marks, mptcp
-from common.flow import LIFETIME, LOST_AFTER, Action, Event, Refusal, State, held_for, refusal, step
+from common.flow import LOST_AFTER, Action, Event, Refusal, State, held_for, refusal, step
 from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.proof import Looks, Proof
@@ -43,6 +43,7 @@ class Owner(Protocol):
     pipes: PipePool
     join_after: int  # bytes
     tries_plain: bool  # where a server leg in Multipath TCP gets no answer; else the kernel does
+    patience: float  # seconds, for the client leg to come once its SYN is released
     report_growth: Callable[[int], None]  # to control, with the token
 
     def count(self, what: str) -> None: ...
@@ -268,7 +269,7 @@ class Connection:
         assert self._syn is not None
         self._owner.release(self, self._syn)
         self._syn = None
-        self.lifetime = LIFETIME[State.RELEASED]
+        self.lifetime = self._owner.patience
         self.deadline = self._owner.loop.now() + self.lifetime
 
     def _refuse_syn(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from common import marks, packet, transparent
 from common.connection import Connection, Held, Key
-from common.flow import LIFETIME_IN_A_CROWD, Event, FlowError, State
+from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
 from common.log import log
 from common.loop import IN, Loop
 from common.mptcp import Answer
@@ -87,6 +87,7 @@ class Role:
     experience: Experience | None = None  # each worker has its own, since it comes with the fork
     plain: str = GOES_ON_WITHOUT  # why a connection is not bonded, where no experience says it
     client_mark: int = 0  # of what the client legs send
+    patience: float = LIFETIME[State.RELEASED]  # seconds that a client whose SYN is released may take to finish
     replays: bool = False  # released SYNs begin again on this host, since they wait where packets are forwarded
     addressed: Callable[[Segment, int], Address] | None = None  # where a SYN, with its mark, went before NAT
 
@@ -111,6 +112,7 @@ class Gate:
         self.pipes = PipePool(limits.pipes)
         self.join_after = role.join_after
         self.tries_plain = role.tries_plain
+        self.patience = role.patience
         self.report_growth = report_growth
         self.counters: Counter[str] = Counter()
         self.connections: dict[Key, Connection] = {}
@@ -255,12 +257,12 @@ class Gate:
             self._pass(queued, None, "unreadable packet")
             return
         role = self._role
+        if not syn.is_syn:  # not forwarded yet, so no port forward has changed it
+            self._on_reset(queued, syn, self.connections.get((syn.source, syn.sport, syn.destination, syn.dport)))
+            return
         wanted = role.addressed(syn, queued.mark) if role.addressed else (syn.destination, syn.dport)
         key = (syn.source, syn.sport, *wanted)
         connection = self.connections.get(key)
-        if not syn.is_syn:
-            self._on_reset(queued, syn, connection)
-            return
         if connection is not None:
             connection.catch_up()  # its end may have come before this SYN, and wait for its turn
             connection = self.connections.get(key)

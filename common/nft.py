@@ -100,6 +100,7 @@ class Place:
 
 ARRIVING: Final = Place(marks.GATE, "hold", "mangle", "PREROUTING")
 FORWARDED: Final = Place(marks.GATE_INBOUND, "hold_inbound", "security", "FORWARD")
+GIVEN_UP: Final = Place(marks.GATE_INBOUND, "hold", "mangle", "PREROUTING")  # their RSTs, which a firewall may drop
 
 
 def add_queue_rule(first: int, count: int, place: Place = ARRIVING) -> Callable[[], None]:

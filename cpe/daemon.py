@@ -20,6 +20,7 @@ from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.config import INBOUND, MAX_WORKERS, CpeConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
+from common.flow import LIFETIME_IN_A_CROWD, State
 from common.gate import Role
 from common.log import log
 from common.loop import IN, Loop, Timer
@@ -216,17 +217,18 @@ def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         plain="the gateway that asked for Multipath TCP goes on without",
         client_mark=_leg(config),
         replays=True,
+        patience=LIFETIME_IN_A_CROWD[State.RELEASED],
         addressed=forwarded_from(_primary_address(config, devices)),
     )
 
 
-def _primary_address(config: CpeConfig, devices: dict[str, DeviceState]) -> str:
-    """The IPv4 address where port forwards are; an address of nobody if there is none."""
 def _leg(config: CpeConfig) -> int:
     """The mark of what goes over the primary link."""
     return marks.server_leg(config.links.index(config.primary))
 
 
+def _primary_address(config: CpeConfig, devices: dict[str, DeviceState]) -> str:
+    """The IPv4 address where port forwards are; an address of nobody if there is none."""
     found = devices[config.primary.name].addresses.get(socket.AF_INET)
     return found[0] if found else "0.0.0.0"
 
@@ -278,9 +280,9 @@ def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, Device
         {
             "lan": nft.names(config.lan),
             "links": nft.names(link.device for link in config.links),
+            "leg": f"{_leg(config):#x}",
             "release": nft.release_map(
                 (marks.release, config.listen_port), (marks.replay, config.listen_port + INBOUND), workers=workers
-            "leg": f"{_leg(config):#x}",
             ),
         },
     )
@@ -294,7 +296,8 @@ def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, Device
                 "note": NOTE,
             },
         )
-        undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, nft.FORWARDED))
+        for place in (nft.FORWARDED, nft.GIVEN_UP):
+            undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))
 
 
 def _status(config: CpeConfig, devices: dict[str, DeviceState], workers: Workers, reply: Reply) -> None:

@@ -19,6 +19,7 @@ from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.config import INBOUND, MAX_WORKERS, HagConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
+from common.flow import LIFETIME_IN_A_CROWD, State
 from common.gate import Role
 from common.loop import Loop
 from common.orphans import Orphans
@@ -180,6 +181,7 @@ def _inbound_role(config: HagConfig) -> Role:
         plain="the subscriber's side takes no Multipath TCP",
         client_mark=marks.server_leg(),
         replays=True,
+        patience=LIFETIME_IN_A_CROWD[State.RELEASED],
     )
 
 
@@ -215,7 +217,8 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
             "inbound-hag.nft",
             {**nft.prefixes("subscriber", config.subscribers), **nft.prefixes("protected", config.protect)},
         )
-        undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, nft.FORWARDED))
+        for place in (nft.FORWARDED, nft.GIVEN_UP):
+            undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))
 
 
 def _status(config: HagConfig, announced: list[Endpoint], workers: Workers, reply: Reply) -> None:

@@ -95,5 +95,16 @@ def test_the_ruleset_gives_each_refusal_its_packet(answer: Refusal, statement: s
 
 def test_the_ruleset_knows_the_other_marks() -> None:
     assert f">= {marks.release(0):#x}" in DELIVER
-    assert f"== {marks.GATE:#x}" in DELIVER
-    assert set(re.findall(r"meta mark & 0x00ffffff \| (\w+)", DELIVER)) == {f"{marks.GATE:#x}", f"{marks.DELIVER:#x}"}
+    assert f"{{ {marks.GATE_INBOUND:#x}, {marks.GATE:#x} }}" in DELIVER
+    assert f"== {marks.INNER_LEG:#x}" in DELIVER
+    written = {f"{mark:#x}" for mark in (marks.GATE, marks.DELIVER, marks.REPLAYED)}
+    assert set(re.findall(r"meta mark & 0x00ffffff \| (\w+)", DELIVER)) == written
+
+
+def test_what_the_kernel_answers_by_itself_is_known_by_the_marks_of_what_arrives_and_ends_here() -> None:
+    between = {mark for mark in ours() if marks.DELIVER <= mark <= max(marks.REFUSE.values())}
+    assert between == {marks.DELIVER, *marks.REFUSE.values()}
+    for file in ("hybrid-cpe.nft", "hybrid-hag.nft"):
+        text = (NFTABLES / file).read_text()
+        assert f"< {min(between):#x} accept" in text
+        assert f"> {max(between):#x} accept" in text

@@ -210,7 +210,8 @@ def test_what_is_added_for_connections_from_the_internet_goes_with_the_table(nam
     without = ruleset(namespace)
     added, variables = INBOUND[file]
     nft.load(added, variables)
-    undo = nft.add_queue_rule(64, 2, nft.FORWARDED)
+    for place in (nft.FORWARDED, nft.GIVEN_UP):
+        undo = nft.add_queue_rule(64, 2, place)
     assert f"{marks.GATE_INBOUND:#x}" in ruleset(namespace)
     undo()
     nft.load(file, VARIABLES[file])
