@@ -64,7 +64,7 @@ class Experience(Protocol):
 
     def avoid(self, host: str, destination: str, now: float) -> str | None: ...
     def learn(self, host: str, destination: str, answer: Answer | None, began: float, now: float) -> str | None: ...
-    def proved(self, host: str, carried: bool, began: float, now: float) -> None: ...
+    def proved(self, host: str, destination: str, carried: bool, began: float, now: float) -> None: ...
     def describe(self, now: float) -> list[dict[str, Any]]: ...
 
 
@@ -189,8 +189,9 @@ class Gate:
         if proof is not Proof.CARRIED:
             self.counters[f"plain: {connection.why}"] += 1
         if self._role.experience is not None:
-            host, now = connection.key[0], self.loop.now()
-            self._role.experience.proved(host, proof is Proof.CARRIED, connection.started, now)
+            host, _, server, _ = connection.key
+            carried, now = proof is Proof.CARRIED, self.loop.now()
+            self._role.experience.proved(host, server, carried, connection.started, now)
 
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
+from common.blackholes import Blackholes
 from common.config import INBOUND, MAX_WORKERS, CpeConfig
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
@@ -35,7 +36,6 @@ from common.system import Unavailable, device_name, require_device, require_mptc
 from common.transparent import Address
 from common.worker import Duty
 from common.workers import Workers
-from cpe.blackholes import Blackholes
 from cpe.forwards import NOTE, forwarded_from
 from cpe.intercept import Interception
 from cpe.joins import Join, Joins, SecondaryLink

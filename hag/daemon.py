@@ -33,6 +33,7 @@ from common.system import Unavailable, require_device, require_mptcp
 from common.transparent import Address
 from common.worker import Duty
 from common.workers import Workers
+from hag.accesses import Accesses
 from hag.admit import Admission, InboundAdmission, closed
 from hag.announcement import Announcement
 from hag.subscribers import Subscribers
@@ -178,7 +179,7 @@ def _inbound_role(config: HagConfig) -> Role:
         join_after=1 << 62,
         flow_buffer=config.flow_buffer,
         tries_plain=not mptcp.falls_back(),
-        plain="the subscriber's side takes no Multipath TCP",
+        experience=Accesses(mptcp.syns_with_the_option(), subscribers),
         client_mark=marks.server_leg(),
         replays=True,
         patience=LIFETIME_IN_A_CROWD[State.RELEASED],

@@ -18,3 +18,10 @@ class Subscribers:
         if ":" not in address:
             return address
         return int.from_bytes(socket.inet_pton(socket.AF_INET6, address), "big") >> self._host_bits
+
+    def name(self, address: str) -> str:
+        """The same for people: the IPv4 address, or the IPv6 prefix."""
+        if ":" not in address:
+            return address
+        subscriber = int(self.of(address)) << self._host_bits
+        return f"{socket.inet_ntop(socket.AF_INET6, subscriber.to_bytes(16, 'big'))}/{128 - self._host_bits}"

@@ -109,7 +109,7 @@ def in_anothers_name(bench: Bench) -> None:
         gone(bench, *both(bench))
 
 
-@row("7z", "from the Internet: the router forgets a SYN that nobody answers", setup=Inbound, slow=True)
+@row("7ac", "from the Internet: the router forgets a SYN that nobody answers", setup=Inbound, slow=True)
 def nobody_answers(bench: Bench) -> None:
     firewall(bench, bench.lab.client, f"tcp dport {INSIDE} drop")
     client = Client(bench, 21003)

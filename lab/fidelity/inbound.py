@@ -33,7 +33,7 @@ from lab.fidelity.bench import (
     sha256,
 )
 from lab.fidelity.matrix import row
-from lab.fidelity.middleboxes import AGAIN, SILENT_DROP, on_the_way, require_stubborn, stubborn
+from lab.fidelity.middleboxes import AGAIN, DESTINATION, LOST, SILENT_DROP, on_the_way, require_stubborn, stubborn
 from lab.fidelity.opening import SLACK, UNREACHABLE, UNREACHABLE6
 from lab.fidelity.wire import Syn, Wire
 from lab.middlebox import drop
@@ -429,6 +429,33 @@ def lost(bench: Bench) -> None:
         expect(took <= SILENT_DROP, f"opening takes {took:.1f} s")
         exchange(ends, TRANSFER // 10)
         equal("bonded at the gateway", [flow["bonded"] for flow in bench.flows(bench.hag)], [False])
+
+
+@row("7ab", "from the Internet: the subscriber's access drops SYNs with the option", setup=Inbound, slow=True)
+def lost_to_a_subscriber(bench: Bench) -> None:
+    def opening() -> float:
+        began = time.monotonic()
+        exchange(connect(bench))
+        return time.monotonic() - began
+
+    def later() -> float:
+        """Seconds that it takes more than the round trips over xDSL: of the handshake, and of the bytes."""
+        with bench.counts(bench.hag, f"passed: {DESTINATION}"):
+            return opening() - 4 * bench.lab.xdsl.profile.delay
+
+    try:
+        with on_the_way(bench.lab.cpe, drop("xdsl")):
+            with bench.counts(bench.hag, f"plain: {LOST}"):
+                took = opening()
+            expect(took <= SILENT_DROP, f"the first connection takes {took:.1f} s")
+            punctual(later, SLACK)
+        subscriber = bench.lab.cpe.address("xdsl", 4) if bench.family == 4 else "2001:db8:1000::/56"
+        equal("what is avoided", [it["destination"] for it in bench.hag.status()["avoided"]], [subscriber])
+    finally:
+        bench.close()
+        bench.hag.restart()
+    exchange(connect(bench))
+    bench.bonded()
 
 
 def multipath(bench: Bench, node: Node) -> socket.socket:

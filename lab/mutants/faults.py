@@ -212,7 +212,7 @@ FAULTS = (
     ),
     Mutation(
         name="a silent drop forgotten",
-        file="cpe/blackholes.py",
+        file="common/blackholes.py",
         old="                self._lost(host, destination, began, now)\n",
         new="                pass\n",
         rows=("4h", "4i"),

@@ -24,6 +24,18 @@ def test_one_subscriber(delegated: int, one: str, other: str, same: bool) -> Non
     assert (subscribers.of(one) == subscribers.of(other)) is same
 
 
+@pytest.mark.parametrize(
+    ("delegated", "address", "name"),
+    [
+        (56, "192.0.2.1", "192.0.2.1"),
+        (56, "2001:db8:0:abcd::1", "2001:db8:0:ab00::/56"),
+        (128, "2001:db8::1", "2001:db8::1/128"),
+    ],
+)
+def test_the_name_of_one(delegated: int, address: str, name: str) -> None:
+    assert Subscribers(delegated).name(address) == name
+
+
 def test_an_ipv4_subscriber_is_no_ipv6_subscriber() -> None:
     subscribers = Subscribers(128)
     assert subscribers.of("192.0.2.1") != subscribers.of("::c000:201")

@@ -3,8 +3,7 @@
 
 import pytest
 
-from common.mptcp import Answer
-from cpe.blackholes import (
+from common.blackholes import (
     DESTINATION,
     DESTINATIONS,
     EVERYWHERE,
@@ -20,6 +19,7 @@ from cpe.blackholes import (
     TRIAL,
     Blackholes,
 )
+from common.mptcp import Answer
 
 SYNS = 3  # with the option, as many as the kernel sends by default
 UNANSWERED = Answer(SYNS, 0.03)  # until one without the option went out
@@ -225,8 +225,8 @@ def test_a_host_fills_no_more_than_its_share(story: Story) -> None:
 
 
 def test_a_way_that_takes_the_option_out_of_data_is_avoided_at_once(story: Story) -> None:
-    story.memory.proved(ANNA, False, story.now, story.now)
-    story.memory.proved(ANNA, False, story.now - 1, story.now)
+    story.memory.proved(ANNA, "203.0.113.1", False, story.now, story.now)
+    story.memory.proved(ANNA, "203.0.113.1", False, story.now - 1, story.now)
     assert story.avoids("203.0.113.1") == STRIPPED
     assert story.avoids("203.0.113.1", BORIS) is None
     story.memory.learn(BORIS, "203.0.113.1", None, story.now, story.now)
@@ -234,7 +234,7 @@ def test_a_way_that_takes_the_option_out_of_data_is_avoided_at_once(story: Story
     assert story.memory.describe(story.now) == [{"host": ANNA, "seconds": round(FIRST)}]
     story.later(FIRST)
     assert [story.avoids("203.0.113.1"), story.avoids("203.0.113.1")] == [None, STRIPPED]
-    story.memory.proved(ANNA, True, story.now, story.now)
+    story.memory.proved(ANNA, "203.0.113.1", True, story.now, story.now)
     assert story.avoids("203.0.113.1") is None
 
 
@@ -247,5 +247,5 @@ def test_all_tables_are_bounded(story: Story) -> None:
     assert sum("destination" in it for it in known) == DESTINATIONS
     assert sum("host" in it for it in known) == HOSTS
     for number in range(2 * HOSTS):
-        story.memory.proved(f"2001:db8:1000::{number:x}", False, story.now, story.now)
+        story.memory.proved(f"2001:db8:1000::{number:x}", "203.0.113.1", False, story.now, story.now)
     assert sum("host" in it for it in story.memory.describe(story.now)) == 2 * HOSTS

@@ -109,7 +109,7 @@ class Blackholes:
         self._answered(host, destination)
         return REFUSED if plain < 0 else LATE
 
-    def proved(self, host: str, carried: bool, began: float, now: float) -> None:
+    def proved(self, host: str, _destination: str, carried: bool, began: float, now: float) -> None:
         """A connection that began as Multipath TCP goes on as such, or has lost the option on its way."""
         mark = self._stripped.get(host)
         if carried:
