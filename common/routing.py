@@ -3,6 +3,8 @@
 
 Everything we add carries our protocol number, so that what a crashed daemon left behind is known from other
 people's rules and routes, and goes before ours are added again.
+
+Messages are those of rtnetlink(7), include/uapi/linux/rtnetlink.h, fib_rules.h, if_addr.h.
 """
 
 from __future__ import annotations
@@ -10,22 +12,39 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from common import marks
+from common import marks, netlink
+from common.netlink import U8, U32, Attributes, Netlink, attribute
 from common.system import SystemLacks, Unavailable, families
 
 PROTOCOL: Final = 72  # of our rules and routes (rtm_protocol, FRA_PROTOCOL); `ip rule` and `ip route` show it
-_RT_TABLE_MAIN: Final = 254
+
+_GET_LINK: Final = 18
+_GET_ADDRESS: Final = 22
+_NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
+_NEW_RULE, _DELETE_RULE, _GET_RULE = 32, 33, 34
+
+_LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change
+_ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+_ROUTE = struct.Struct("=8BI")  # family, destination's and source's length, TOS, table, protocol, scope, type, flags
+_RULE = struct.Struct("=8BI")  # the same, with nothing where protocol and scope are; the type is the action
+
 _IFF_POINTOPOINT: Final = 0x10
 _IFF_NOARP: Final = 0x80
-_SCOPE_UNIVERSE: Final = 0
-_RTNH_F_ONLINK: Final = 4
-_ANYWHERE: Final = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 4, 5, 6, 15
+_FRA_SOURCE, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK = 2, 3, 6, 10
+_FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 14, 15, 16, 21
+
+_TABLE_MAIN: Final = 254
+_SCOPE_UNIVERSE, _SCOPE_HOST = 0, 254
+_UNICAST, _LOCAL = 1, 2
+_TO_TABLE: Final = 1  # FR_ACT_TO_TBL
+_ONLINK: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +59,47 @@ class DeviceState:
     gateways: dict[int, str | None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """As the kernel tells it in ``told``. ``device`` is None for one with several next hops, or with none."""
+
+    told: bytes
+    table: int
+    device: int | None
+    gateway: str | None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    told: bytes
+    priority: int
+
+
 class Routing:
     """One network namespace's rules and routes. Raises SystemLacks where the kernel refuses."""
 
     def __init__(self) -> None:
-        self._route = IPRoute()
+        self._kernel = Netlink(netlink.ROUTE)
 
     @property
     def families(self) -> tuple[socket.AddressFamily, ...]:
         return families()
 
     def close(self) -> None:
-        self._route.close()
+        self._kernel.close()
 
     def device(self, name: str) -> DeviceState:
         """What the kernel knows of a device now; its default route is looked for in the main table."""
-        index = self._index(name)
-        point_to_point = self._route.get_links(index)[0]["flags"] & (_IFF_POINTOPOINT | _IFF_NOARP)
+        index = _index(name)
+        link = self._kernel.ask(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0))
+        point_to_point = _LINK.unpack_from(link)[3] & (_IFF_POINTOPOINT | _IFF_NOARP)
         addresses, gateways = {}, {}
         for family in self.families:
             addresses[int(family)] = self._addresses(index, family)
-            routes = [route for route in self._defaults(family) if route.get("oif") == index]
+            routes = [route for route in self._defaults(family) if route.device == index]
             if routes:
-                gateways[int(family)] = min(routes, key=lambda route: route.get("priority") or 0).get("gateway")
+                gateways[int(family)] = min(routes, key=lambda route: route.priority).gateway
             elif point_to_point and addresses[int(family)]:
                 gateways[int(family)] = None
         return DeviceState(index, addresses, gateways)
@@ -71,23 +108,20 @@ class Routing:
         """The device of the main table's preferred default route, by "IPv4" and "IPv6"."""
         devices = {}
         for family in self.families:
-            routes = [route for route in self._defaults(family) if route.get("oif")]
+            routes = [route for route in self._defaults(family) if route.device]
             if routes:
-                best = min(routes, key=lambda route: route.get("priority") or 0)
+                best = min(routes, key=lambda route: route.priority)
                 name = "IPv4" if family == socket.AF_INET else "IPv6"
-                devices[name] = socket.if_indextoname(best.get("oif"))
+                devices[name] = socket.if_indextoname(best.device or 0)
         return devices
-
-    def _defaults(self, family: int) -> list[Any]:
-        # The table is asked for here because pyroute2 0.9 does not pass it on to the kernel.
-        routes = self._route.get_default_routes(family=family)
-        return [route for route in routes if route.get("table") == _RT_TABLE_MAIN]
 
     def clean(self) -> None:
         """Removes every rule and route of ours."""
         for family in self.families:
-            self._route.flush_rules(family=family, protocol=PROTOCOL)
-            self._route.flush_routes(family=family, proto=PROTOCOL)
+            for rule in self._our_rules(family):
+                self._remove(_DELETE_RULE, rule.told)
+            for route in self._our_routes(family):
+                self._remove(_DELETE_ROUTE, route.told)
 
     def clean_old(self, table: int, priority: int) -> None:
         """Removes what a daemon before us has left, but for what deliver_marked() and replay_marked() put in.
@@ -95,12 +129,12 @@ class Routing:
         Its orphaned workers may still have connections, whose packets would pass them by in the meantime.
         """
         for family in self.families:
-            rules = self._route.get_rules(family=family, protocol=PROTOCOL)
-            for other in {rule.get("priority") for rule in rules} - {priority, priority + 1}:
-                self._route.flush_rules(family=family, protocol=PROTOCOL, priority=other)
-            routes = self._route.get_routes(family=family, proto=PROTOCOL)
-            for other in {route.get("table") for route in routes} - {table}:
-                self._route.flush_routes(family=family, proto=PROTOCOL, table=other)
+            for rule in self._our_rules(family):
+                if rule.priority not in (priority, priority + 1):
+                    self._remove(_DELETE_RULE, rule.told)
+            for route in self._our_routes(family):
+                if route.table != table:
+                    self._remove(_DELETE_ROUTE, route.told)
 
     def deliver_marked(self, table: int, priority: int) -> None:
         """Packets that arrive with the mark DELIVER are for this host, whatever their destination.
@@ -108,22 +142,11 @@ class Routing:
         Takes two priorities: this one is for lookups that only look as if a packet had arrived from here, namely the
         reverse path check with src_valid_mark, and replies of sockets that inherit the mark (tcp_fwmark_accept).
         """
-        loopback = self._index("lo")
-        marked = {"fwmark": marks.DELIVER, "fwmask": marks.MASK, "protocol": PROTOCOL}
+        marked = _marked(marks.DELIVER, marks.MASK)
         for family in self.families:
-            self._do(
-                "route",
-                "replace",
-                family=family,
-                dst=_ANYWHERE[family],
-                oif=loopback,
-                table=table,
-                type="local",
-                scope=254,
-                proto=PROTOCOL,
-            )
-            self._do("rule", "add", family=family, priority=priority, iifname="lo", table=_RT_TABLE_MAIN, **marked)
-            self._do("rule", "add", family=family, priority=priority + 1, table=table, **marked)
+            self._default(family, table, _index("lo"), kind=_LOCAL, scope=_SCOPE_HOST)
+            self._rule(family, priority, _TABLE_MAIN, marked, _arrives_by("lo"))
+            self._rule(family, priority + 1, table, marked)
 
     def replay_marked(self, table: int, priority: int) -> None:
         """What this host sends with a mark for that comes back in (see REPLAYED), by deliver_marked()'s table.
@@ -132,75 +155,135 @@ class Routing:
         priority of deliver_marked(), before all rules by address: an ICMP error for a leg may have any of this host's.
         """
         for family in self.families:
-            self._do(
-                "rule",
-                "add",
-                family=family,
-                priority=priority + 1,
-                iifname="lo",
-                table=table,
-                fwmark=marks.REPLAYED,
-                fwmask=marks.REPLAYED,
-                protocol=PROTOCOL,
-            )
+            self._rule(family, priority + 1, table, _marked(marks.REPLAYED, marks.REPLAYED), _arrives_by("lo"))
 
     def default_through(self, device: DeviceState, family: int, table: int) -> None:
         """The table's only route: everything leaves by this device."""
-        gateway = device.gateways[family]
-        # onlink: a gateway need not be on a network of the device's, as with many a modem
-        next_hop = {} if gateway is None else {"gateway": gateway, "flags": _RTNH_F_ONLINK}
-        self._do(
-            "route",
-            "replace",
-            family=family,
-            dst=_ANYWHERE[socket.AddressFamily(family)],
-            oif=device.index,
-            table=table,
-            proto=PROTOCOL,
-            **next_hop,
-        )
+        self._default(family, table, device.index, device.gateways[family])
 
     def lookup_from(self, source: str, table: int, priority: int) -> None:
         """What this host sends from ``source`` is routed by ``table``, unless main has more than a default for it."""
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
-        self._lookup(table, priority, family=family, src=source, src_len=32 if family == socket.AF_INET else 128)
+        address = socket.inet_pton(family, source)
+        self._lookup(family, table, priority, attribute(_FRA_SOURCE, address), source=8 * len(address))
 
     def lookup_marked(self, family: int, mark: int, table: int, priority: int) -> None:
         """Packets with ``mark`` likewise."""
-        self._lookup(table, priority, family=family, fwmark=mark, fwmask=marks.MASK)
+        self._lookup(family, table, priority, _marked(mark, marks.MASK))
 
-    def _lookup(self, table: int, priority: int, **match: Any) -> None:
-        """Takes two priorities: this one and the next."""
-        self._do(
-            "rule",
-            "add",
-            priority=priority,
-            table=_RT_TABLE_MAIN,
-            FRA_SUPPRESS_PREFIXLEN=0,
-            protocol=PROTOCOL,
-            **match,
-        )
-        self._do("rule", "add", priority=priority + 1, table=table, protocol=PROTOCOL, **match)
+    def _lookup(self, family: int, table: int, priority: int, match: bytes, source: int = 0) -> None:
+        """Takes two priorities: this one and the next. ``source`` is the length of the source's prefix."""
+        no_default = attribute(_FRA_SUPPRESS_PREFIXLEN, U32.pack(0))
+        self._rule(family, priority, _TABLE_MAIN, match, no_default, source=source)
+        self._rule(family, priority + 1, table, match, source=source)
 
-    def _index(self, name: str) -> int:
-        found = self._route.link_lookup(ifname=name)
-        if not found:
-            raise Unavailable(f"there is no device '{name}'")
-        return int(found[0])
+    # What there is
 
     def _addresses(self, index: int, family: int) -> tuple[str, ...]:
         found = []
-        for message in self._route.get_addr(family=family, index=index):
-            text = message.get("local") or message.get("address")
-            if message["scope"] == _SCOPE_UNIVERSE and not ipaddress.ip_address(text).is_link_local:
+        for told in self._kernel.dump(_GET_ADDRESS, _ADDRESS.pack(family, 0, 0, 0, 0)):
+            _, _, _, scope, device = _ADDRESS.unpack_from(told)
+            address = netlink.attributes(told, _ADDRESS.size)
+            text = socket.inet_ntop(family, address.get(_IFA_LOCAL) or address[_IFA_ADDRESS])
+            if device == index and scope == _SCOPE_UNIVERSE and not ipaddress.ip_address(text).is_link_local:
                 found.append(text)
         return tuple(found)
 
-    def _do(self, kind: str, command: str, **arguments: Any) -> None:
+    def _defaults(self, family: int) -> list[_Route]:
+        """Of the main table."""
+        return [
+            route
+            for route in self._routes(family, lambda destination, protocol: not destination)
+            if route.table == _TABLE_MAIN
+        ]
+
+    def _our_routes(self, family: int) -> list[_Route]:
+        return list(self._routes(family, lambda destination, protocol: protocol == PROTOCOL))
+
+    def _our_rules(self, family: int) -> list[_Rule]:
+        found = []
+        for told in self._kernel.dump(_GET_RULE, _RULE.pack(family, *(0,) * 8)):
+            rule = netlink.attributes(told, _RULE.size)
+            if _number(rule, _FRA_PROTOCOL, U8) == PROTOCOL:
+                found.append(_Rule(told, _number(rule, _FRA_PRIORITY)))
+        return found
+
+    def _routes(self, family: int, wanted: Callable[[int, int], bool]) -> Iterator[_Route]:
+        """``wanted`` is asked with prefix length and protocol: there may be very many that are not."""
+        for told in self._kernel.dump(_GET_ROUTE, _ROUTE.pack(family, *(0,) * 8)):
+            _, destination, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(told)
+            if not wanted(destination, protocol):
+                continue
+            route = netlink.attributes(told, _ROUTE.size)
+            gateway = route.get(_RTA_GATEWAY)
+            yield _Route(
+                told,
+                _number(route, _RTA_TABLE) or table,
+                _number(route, _RTA_OIF) or None,
+                socket.inet_ntop(family, gateway) if gateway else None,
+                _number(route, _RTA_PRIORITY),
+            )
+
+    # What is put in and taken out
+
+    def _default(
+        self,
+        family: int,
+        table: int,
+        device: int,
+        gateway: str | None = None,
+        kind: int = _UNICAST,
+        scope: int = _SCOPE_UNIVERSE,
+    ) -> None:
+        # onlink: a gateway need not be on a network of the device's, as with many a modem
+        flags = 0 if gateway is None else _ONLINK
+        body = _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, scope, kind, flags)
+        body += attribute(_RTA_TABLE, U32.pack(table)) + attribute(_RTA_OIF, U32.pack(device))
+        if gateway is not None:
+            body += attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway))
         try:
-            getattr(self._route, kind)(command, **arguments)
-        except NetlinkError as error:
-            if kind == "rule" and error.code == errno.EEXIST:
-                return  # word for word
-            wanted = ", ".join(f"{name} {value}" for name, value in arguments.items())
-            raise SystemLacks(f"the kernel refuses the {kind} ({wanted}): {error}") from None
+            self._kernel.order(_NEW_ROUTE, body, netlink.CREATE | netlink.REPLACE)
+        except OSError as error:
+            wanted = f"table {table}, oif {device}" + ("" if gateway is None else f", gateway {gateway}")
+            raise SystemLacks(f"the kernel refuses the route ({wanted}): {error.strerror}") from None
+
+    def _rule(self, family: int, priority: int, table: int, *match: bytes, source: int = 0) -> None:
+        body = _RULE.pack(family, 0, source, 0, 0, 0, 0, _TO_TABLE, 0) + b"".join(match)
+        body += attribute(_FRA_PRIORITY, U32.pack(priority)) + attribute(_FRA_TABLE, U32.pack(table))
+        body += attribute(_FRA_PROTOCOL, U8.pack(PROTOCOL))
+        try:
+            self._kernel.order(_NEW_RULE, body, netlink.CREATE | netlink.EXCLUSIVE)
+        except OSError as error:
+            if error.errno != errno.EEXIST:  # which is: word for word
+                wanted = f"family {family}, priority {priority}, table {table}"
+                raise SystemLacks(f"the kernel refuses the rule ({wanted}): {error.strerror}") from None
+
+    def _remove(self, kind: int, told: bytes) -> None:
+        """In the kernel's own words, as `ip rule flush` and `ip route flush` do it. Fine if it has gone meanwhile."""
+        try:
+            self._kernel.order(kind, told)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH, errno.ENODEV):
+                what = "rule" if kind == _DELETE_RULE else "route"
+                raise SystemLacks(f"the kernel does not let go of a {what} of ours: {error.strerror}") from None
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise Unavailable(f"there is no device '{name}'") from None
+
+
+def _marked(mark: int, mask: int) -> bytes:
+    return attribute(_FRA_FWMARK, U32.pack(mark)) + attribute(_FRA_FWMASK, U32.pack(mask))
+
+
+def _arrives_by(device: str) -> bytes:
+    return attribute(_FRA_IIFNAME, device.encode() + b"\0")
+
+
+def _number(told: Attributes, kind: int, form: struct.Struct = U32) -> int:
+    """0 if it is not there."""
+    value = told.get(kind)
+    return int(form.unpack(value)[0]) if value else 0
