@@ -6,7 +6,6 @@ file, line, section and option, and all complaints about a file come at once. do
 the options.
 """
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -445,6 +444,8 @@ def _read_option(section: Section, name: str, entry: Entry, report: _Report) -> 
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    import difflib  # nobody needs it but for a mistake
+
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import faulthandler
 import fcntl
-import importlib.metadata
 import os
 import signal
 import socket
@@ -25,6 +24,7 @@ from common.log import log
 from common.loop import Loop
 from common.supervisor import Supervisor
 from common.system import SystemLacks, Unavailable
+from common.version import VERSION
 
 CONFIG: Final = Path("/etc/config/hybridaccess")
 RUN_DIR: Final = Path("/run/hybrid-access")
@@ -177,12 +177,5 @@ def command_line(role: str, summary: str) -> argparse.ArgumentParser:
         default="auto",
         help="auto (default): systemd's journal where it starts the daemon, else standard error, else syslog",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser
-
-
-def version() -> str:
-    try:
-        return importlib.metadata.version("hybrid-access")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 import socket
 from pathlib import Path
 
@@ -20,10 +20,11 @@ class Unavailable(SystemLacks):
 
 
 def require_program(name: str, package: str) -> str:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
-    if path is None:
-        raise SystemLacks(f"the program '{name}' is missing: install the package {package}")
-    return path
+    for directory in (*os.get_exec_path(), "/usr/sbin", "/sbin", "/usr/bin", "/bin"):
+        path = Path(directory, name)
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    raise SystemLacks(f"the program '{name}' is missing: install the package {package}")
 
 
 def require_mptcp() -> None:

@@ -34,6 +34,7 @@ from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
 from common.system import Unavailable, device_name, require_device, require_mptcp
 from common.transparent import Address
+from common.version import VERSION
 from common.worker import Duty
 from common.workers import Workers
 from cpe.forwards import NOTE, forwarded_from
@@ -312,7 +313,7 @@ def _status(config: CpeConfig, devices: dict[str, DeviceState], workers: Workers
     ]
     head: dict[str, Any] = {
         "role": "cpe",
-        "version": daemon.version(),
+        "version": VERSION,
         "pid": os.getpid(),
         "lan": list(config.lan),
         "steering": config.steering.value,

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.config import Config, ConfigError, ConfigErrors, load
-from common.daemon import CONFIG, RUN_DIR, version
+from common.daemon import CONFIG, RUN_DIR
 from common.log import LEVELS
+from common.version import VERSION
 from ctl import display, inquiry
 from ctl.inquiry import Absent, Unreachable
 from ctl.terminal import Bold, cleaned, emphasis, printable
@@ -282,7 +283,7 @@ def command_line() -> argparse.ArgumentParser:
         epilog=_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(

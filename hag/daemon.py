@@ -31,6 +31,7 @@ from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
 from common.system import Unavailable, require_device, require_mptcp
 from common.transparent import Address
+from common.version import VERSION
 from common.worker import Duty
 from common.workers import Workers
 from hag.accesses import Accesses
@@ -225,7 +226,7 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
 def _status(config: HagConfig, announced: list[Endpoint], workers: Workers, reply: Reply) -> None:
     head: dict[str, Any] = {
         "role": "hag",
-        "version": daemon.version(),
+        "version": VERSION,
         "pid": os.getpid(),
         "access": list(config.access),
         "join": [{"address": endpoint.address, "port": endpoint.port} for endpoint in announced],
