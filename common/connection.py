@@ -306,6 +306,9 @@ class Connection:
         relay = self._relay
         assert relay is not None
         self._owner.opened(self)
+        # What the opening alone had to know: an open connection has no deadline, and may stay for days.
+        self._copy = None
+        self.deadline = self.lifetime = self._heard = 0.0
         if self.token is not None:
             self._looks = Looks()
         loop = self._owner.loop

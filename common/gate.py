@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -325,6 +326,7 @@ class Gate:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise AddressPairBusy(reason) from None
             return reason
+        key = _shared(key)
         connection = Connection(self, key, queued, syn.seq, server, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection
@@ -412,6 +414,12 @@ class Gate:
         if not self._room.crowded(self._role.host(connection.key)):
             return 0.0
         return max(0.0, connection.lifetime - LIFETIME_IN_A_CROWD[connection.state])
+
+
+def _shared(key: Key) -> Key:
+    """With the very text of an address that other connections have: many hosts have many of them, for a long time."""
+    client, cport, server, sport = key
+    return sys.intern(client), cport, sys.intern(server), sport
 
 
 def unfit(syn: Segment) -> str | None:
