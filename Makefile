@@ -85,8 +85,8 @@ demo: setup  ## see an xDSL and an LTE access bonded on this machine (as root)
 	@$(BIN)/hybrid-lab demo
 
 bench: DEBIAN += $(BENCH)
-bench: setup  ## measure the pair beside HAProxy and others, in a quarter of an hour, into docs/performance.md (as root)
-	@$(BIN)/python -m bench --json build/bench.json --write docs/performance.md
+bench: setup  ## measure the pair beside HAProxy and others, in a quarter of an hour, into docs/performance.md and docs/scale.md (as root)
+	@$(BIN)/python -m bench --json build/bench.json --write docs/performance.md --scale docs/scale.md
 
 clean:  ## remove whatever make and the tools left in the checkout
 	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import course, report
+from bench import course, report, scale
 from bench.machine import machine
 from lab.errors import LabError, SystemLacksError
 from lab.topology import check_system
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--brief", action="store_true", help="less than a minute, with wide spreads")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put tables and plot between the marks in FILE")
+    parser.add_argument("--scale", type=Path, metavar="FILE", help="put what a box takes between the marks in FILE")
     options = parser.parse_args()
     try:
         check_system()
@@ -33,9 +34,10 @@ def main() -> int:
     except LabError as error:
         words(f"bench: {error}")
         return FAILED
+    heading = "; ".join(f"{name} {value}" for name, value in where.items()) + f"; IPv{options.family}."
     text = "\n\n".join(
         (
-            "; ".join(f"{name} {value}" for name, value in where.items()) + f"; IPv{options.family}.",
+            heading,
             report.tables(results),
             f"```\n{report.plot(results)}\n```",
         )
@@ -47,6 +49,8 @@ def main() -> int:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.write:
         options.write.write_text(replaced(options.write.read_text(), text))
+    if options.scale:
+        options.scale.write_text(replaced(options.scale.read_text(), f"{heading}\n\n{scale.tables(results)}"))
     return OK
 
 

@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import opening, short, throughput
+from bench import costs, idle, opening, short, throughput
 from bench.bed import Bed
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
 from bench.hybrid import Hybrid
+from bench.idle import Crowded
 from bench.kernel_mptcp import KernelMptcp
 from bench.peer import Peer
 from bench.results import Results
@@ -23,7 +24,10 @@ OPENING = "opening at half load"
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """`seconds` of each measurement; `many` connections in a row at the end; a measure without peers is left out."""
+    """`seconds` of each measurement; `many` connections in a row at the end, and `idle` ones at the same time.
+
+    A measure without peers, or without connections, is left out.
+    """
 
     rounds: int
     seconds: int
@@ -32,6 +36,7 @@ class Course:
     short: Sequence[type[Peer]] = ()
     opening: Sequence[type[Peer]] = ()
     many: int = 0
+    idle: Sequence[int] = ()
 
 
 FULL = Course(
@@ -41,6 +46,7 @@ FULL = Course(
     short=(Hybrid, HaproxyWithoutJoins, Haproxy, Peer),
     opening=(Hybrid, HaproxyWithoutJoins, Peer),
     many=100_000,
+    idle=(1000, 4000, 10_000),
 )
 # What fits into less than a minute: rounds are fewer and shorter, so spreads are wider.
 BRIEF = Course(
@@ -83,4 +89,15 @@ def run(course: Course, family: int, progress: Progress) -> Results:
         if course.many:
             progress(f"{course.many} short connections, {Hybrid.name}")
             results.add(MANY, Hybrid.name, short.endure(beds[Hybrid], course.many))
+    if course.idle:
+        crowd(course, family, results, progress)
     return results
+
+
+def crowd(course: Course, family: int, results: Results, progress: Progress) -> None:
+    """What the pair takes for connections that wait, and each box for other things."""
+    with Bed(Crowded, family) as bed:
+        for measure, sample in idle.measure(bed, course.idle, progress):
+            results.add(measure, bed.name, sample)
+        progress(costs.NAME)
+        results.add(costs.NAME, bed.name, costs.measure(bed, idle.unbonded(family), course.seconds))

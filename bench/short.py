@@ -15,9 +15,9 @@ _ENDLESS = 10_000_000
 _FIGURE = re.compile(r"^([A-Z][A-Za-z0-9 -]+?):\s+([0-9.]+)", re.MULTILINE)
 
 
-def measure(bed: Bed, seconds: int) -> Sample:
-    """As many as go in `seconds`."""
-    return _run(bed, "-t", str(seconds), "-n", str(_ENDLESS))
+def measure(bed: Bed, seconds: int, address: str = "") -> Sample:
+    """As many as go in `seconds`, to another address of the server if one is given."""
+    return _run(bed, "-t", str(seconds), "-n", str(_ENDLESS), address=address)
 
 
 def endure(bed: Bed, connections: int) -> Sample:
@@ -25,9 +25,9 @@ def endure(bed: Bed, connections: int) -> Sample:
     return _run(bed, "-n", str(connections))
 
 
-def _run(bed: Bed, *options: str) -> Sample:
+def _run(bed: Bed, *options: str, address: str = "") -> Sample:
     # -r: a connection that fails is counted and does not end the run; -s: one that hangs fails
-    command = ["ab", "-q", "-r", "-s", "10", "-c", str(AT_ONCE), *options, bed.web.url(PAGE, bed.family)]
+    command = ["ab", "-q", "-r", "-s", "10", "-c", str(AT_ONCE), *options, bed.web.url(PAGE, bed.family, address)]
     before = cpu.look(bed.box_pids())
     said = bed.lab.client.run(command, timeout=PATIENCE).stdout
     return figures(said, cpu.look(bed.box_pids()).since(before))

@@ -28,10 +28,11 @@ def measure(bed: Bed, way: Way, flows: int, seconds: int) -> Sample:
 
 
 def figures(report: dict[str, Any], spent: cpu.Spent) -> Sample:
-    """Gbit/s as the receiver saw it, seconds of CPU per GB of payload, softirqs' share of the machine's time."""
+    """GB of payload and Gbit/s as the receiver saw them, seconds of CPU per GB, share of softirqs in the machine's."""
     received = report["end"]["sum_received"]
     size = received["bytes"] / GB
     return {
+        "gb": size,
         "gbit": received["bits_per_second"] / 1e9,
         "cpu_per_gb": spent.processes / size,
         "machine_cpu_per_gb": spent.busy / size,

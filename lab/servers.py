@@ -72,9 +72,9 @@ class WebServer:
     def files(self) -> Path:
         return self._directory / "files"
 
-    def url(self, path: str, family: int) -> str:
-        """The URL of `path`, with the server's address in it: no name needs to be looked up."""
-        address = self._node.address("core", family)
+    def url(self, path: str, family: int, address: str = "") -> str:
+        """The URL of `path`, with an address of the server in it, its own if none is given: no name to be looked up."""
+        address = address or self._node.address("core", family)
         return f"http://[{address}]/{path}" if family == 6 else f"http://{address}/{path}"
 
     def publish(self, path: str, size: int, seed: int = 0) -> Content:

@@ -44,6 +44,7 @@ def test_short_connections_that_were_not_measured(said: str) -> None:
 def test_throughput() -> None:
     report = {"end": {"sum_received": {"bytes": 2_000_000_000, "bits_per_second": 16e9}}}
     assert throughput.figures(report, Spent(1.0, 4.0, 1.0)) == {
+        "gb": 2.0,
         "gbit": 16.0,
         "cpu_per_gb": 0.5,
         "machine_cpu_per_gb": 2.0,
