@@ -19,15 +19,18 @@ def main() -> int:
     """Exit status as that of hybrid-lab: 1 failed, 3 the system lacks something."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(": ")[2])
     parser.add_argument("--family", type=int, choices=(4, 6), default=4, help="IPv4 (the default) or IPv6")
-    parser.add_argument("--brief", action="store_true", help="less than a minute, with wide spreads")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--brief", action="store_true", help="less than a minute, with wide spreads")
+    which.add_argument("--buffers", action="store_true", help="ours alone, with several values of option flow_buffer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put tables and plot between the marks in FILE")
     parser.add_argument("--scale", type=Path, metavar="FILE", help="put what a box takes between the marks in FILE")
     options = parser.parse_args()
+    chosen = course.BRIEF if options.brief else course.BUFFERS if options.buffers else course.FULL
     try:
         check_system()
         where = machine()
-        results = course.run(course.BRIEF if options.brief else course.FULL, options.family, words)
+        results = course.run(chosen, options.family, words)
     except SystemLacksError as error:
         words(f"bench: {error}")
         return LACKS

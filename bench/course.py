@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench import costs, idle, opening, short, throughput
 from bench.bed import Bed
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
-from bench.hybrid import Hybrid
+from bench.hybrid import Buffer1M, Buffer2M, Buffer4M, Buffer32M, Hybrid
 from bench.idle import Crowded
 from bench.kernel_mptcp import KernelMptcp
 from bench.peer import Peer
@@ -54,6 +54,14 @@ BRIEF = Course(
     seconds=1,
     throughput=(Hybrid, Haproxy, KernelMptcp),
     short=(Hybrid, HaproxyWithoutJoins),
+)
+
+# The default beside other bounds on what a connection may have on a box.
+BUFFERS = Course(
+    rounds=5,
+    seconds=2,
+    throughput=(Hybrid, Buffer32M, Buffer4M, Buffer2M, Buffer1M),
+    short=(Hybrid, Buffer32M, Buffer4M, Buffer2M, Buffer1M),
 )
 
 
