@@ -3,6 +3,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -66,6 +67,15 @@ def namespace(make_namespace: MakeNamespace) -> Iterator[Namespace]:
     inside = make_namespace()
     with inside.entered():
         yield inside
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What the test starts can be interrupted, though we ourselves may run in the background of a shell, which has such
+    processes, and all that they start, ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

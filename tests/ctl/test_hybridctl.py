@@ -306,6 +306,7 @@ def test_a_reader_that_has_gone(tmp_path: Path, flows: int) -> None:
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted(tmp_path: Path) -> None:
     with fake_daemon(tmp_path, "cpe", None) as daemon:
         process = start("flows", "--run-dir", tmp_path, stdout=subprocess.PIPE)
@@ -313,6 +314,18 @@ def test_interrupted(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.communicate() == ("", "")
     assert process.returncode == 128 + signal.SIGINT
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_in_the_background_of_a_shell_it_goes_on(tmp_path: Path) -> None:
+    """POSIX, XCU 2.11: what a shell starts with & ignores the ^C that is for the one in the foreground."""
+    with fake_daemon(tmp_path, "cpe", None) as daemon:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process = start("flows", "--run-dir", tmp_path, stdout=subprocess.PIPE)
+        assert daemon.asked.wait(30)
+        process.send_signal(signal.SIGINT)
+    assert process.communicate() == ("", "hybridctl: hybrid-cpe hung up before its answer was complete\n")
+    assert process.returncode == 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -82,6 +82,7 @@ def test_forwarding_gives_what_the_access_has(family: int) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_run_leaves_nothing() -> None:
     with subprocess.Popen(
         [*COMMAND, "run", "forwarding"],

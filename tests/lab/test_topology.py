@@ -182,7 +182,7 @@ with Lab() as lab:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[str]]:
+def sleeper(interruptible: None) -> Iterator[subprocess.Popen[str]]:
     """A process that has built a lab, told its name, and does nothing with it."""
     with subprocess.Popen(
         [sys.executable, "-c", SLEEPER],
