@@ -90,6 +90,13 @@ FAULTS = (
         rows=("13a",),
     ),
     Mutation(
+        name="who has given way is forgotten",
+        file=RELAY,
+        old="            self._loop.call_soon(lambda: self._run(half, end))\n",
+        new="            pass\n",
+        rows=("9g",),
+    ),
+    Mutation(
         name="the pipe's last bytes dropped",
         file=RELAY,
         old="                    self._filled -= size\n",
