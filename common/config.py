@@ -293,13 +293,15 @@ class Entry:
     """An option of a section.
 
     `default` is written as in a file; None without `required` leaves the option unset. `many` makes it a
-    list, whose value is a tuple; one that is not required defaults to the empty tuple.
+    list, whose value is a tuple; one that is not required defaults to the empty tuple. `live` says that a running
+    daemon can change it.
     """
 
     parse: Callable[[str], Any]
     default: str | None = None
     required: bool = False
     many: bool = False
+    live: bool = False
 
     @property
     def keyword(self) -> str:
@@ -310,10 +312,10 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
     """The options that both roles have; the defaults differ so that traces tell which box they are of."""
     return {
         "workers": Entry(parse=worker_count, default=workers),
-        "max_flows": Entry(parse=number(1, 2**31 - 1)),
+        "max_flows": Entry(parse=number(1, 2**31 - 1), live=True),
         "flow_buffer": Entry(parse=flow_buffer, default="8M"),
-        "drain": Entry(parse=number(0, 3600), default="30"),
-        "log_level": Entry(parse=choice(LogLevel), default="info"),
+        "drain": Entry(parse=number(0, 3600), default="30", live=True),
+        "log_level": Entry(parse=choice(LogLevel), default="info", live=True),
         "queue": Entry(parse=number(0, 65535), default=first),
         "listen_port": Entry(parse=number(1, 65535), default=first),
         # Tables below 256 are the system's (rt_tables), rules from 32766 on are those of main and default.
@@ -324,12 +326,12 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
 
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "cpe": {
-        "lan": Entry(parse=device, required=True, many=True),
+        "lan": Entry(parse=device, required=True, many=True, live=True),
         "steering": Entry(parse=choice(Steering), default="always"),
-        "join_after": Entry(parse=size, default="65536"),
-        "join_address": Entry(parse=address, many=True),
-        "join_port": Entry(parse=number(1, 65535), default="9001"),
-        "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond"),
+        "join_after": Entry(parse=size, default="65536", live=True),
+        "join_address": Entry(parse=address, many=True, live=True),
+        "join_port": Entry(parse=number(1, 65535), default="9001", live=True),
+        "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond", live=True),
         "inbound": Entry(parse=switch, default="0"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
@@ -347,14 +349,14 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "device": Entry(parse=device, many=True),
     },
     "hag": {
-        "access": Entry(parse=device, required=True, many=True),
+        "access": Entry(parse=device, required=True, many=True, live=True),
         "join_device": Entry(parse=device, required=True),
         "join_port": Entry(parse=number(1, 65535), default="9001"),
-        "subscriber": Entry(parse=prefix, required=True, many=True),
-        "protect": Entry(parse=prefix, many=True),
-        "max_flows_per_subscriber": Entry(parse=number(1, 2**31 - 1)),
+        "subscriber": Entry(parse=prefix, required=True, many=True, live=True),
+        "protect": Entry(parse=prefix, many=True, live=True),
+        "max_flows_per_subscriber": Entry(parse=number(1, 2**31 - 1), live=True),
         "delegated_prefix": Entry(parse=number(1, 128), default="56"),
-        "native_mptcp": Entry(parse=choice(NativeMptcp), default="pass"),
+        "native_mptcp": Entry(parse=choice(NativeMptcp), default="pass", live=True),
         "inbound": Entry(parse=switch, default="0"),
         **_machinery(workers="auto", first="4900", rule_priority="490"),
     },
@@ -379,13 +381,18 @@ class _Report:
 
 def load(path: str | Path) -> Config:
     """Read and check a configuration file; raises ConfigErrors with everything that is wrong in it."""
+    return parse(read(path), str(path))
+
+
+def read(path: str | Path) -> str:
+    """The text of a configuration file; raises ConfigErrors."""
     file = str(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         raise ConfigErrors([ConfigError(file, 0, reason)]) from error
-    return parse(uci.decode(data, file), file)
+    return uci.decode(data, file)
 
 
 def parse(text: str, file: str) -> Config:

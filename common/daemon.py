@@ -16,10 +16,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
+from common import config
 from common import log as logging
-from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig, load
+from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig
 from common.log import log
 from common.loop import Loop
 from common.supervisor import Supervisor
@@ -45,12 +46,15 @@ class Failed(Exception):
     """The daemon cannot go on; the text says why."""
 
 
+RoleConfig = TypeVar("RoleConfig", CpeConfig, HagConfig)
+
+
 @dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Generic[RoleConfig]):
     """How the daemon was called, and by whom."""
 
     role: str
-    config: Path
+    read: Callable[[], tuple[RoleConfig, str]]  # the configuration, and its text; raises ConfigErrors
     run_dir: Path
     supervisor: Supervisor
 
@@ -59,31 +63,34 @@ class Invocation:
         return self.run_dir / f"{self.role}.{suffix}"
 
 
-RoleConfig = TypeVar("RoleConfig", CpeConfig, HagConfig)
-
-
 def main(
     role: str,
     summary: str,
     pick: Callable[[Config], RoleConfig | None],
-    run: Callable[[RoleConfig, Invocation], None],
+    run: Callable[[RoleConfig, Invocation[RoleConfig]], None],
     arguments: Sequence[str] | None,
 ) -> int:
     """Parses the command line, loads the configuration and runs the daemon; returns the exit status."""
     options = command_line(role, summary).parse_args(arguments)
     logging.start(f"hybrid-{role}", options.log_level or "info", options.log_to)
     faulthandler.enable()  # SIGABRT, by which whatever hangs is ended, then shows where
-    invocation = Invocation(role, options.config, options.run_dir, Supervisor(os.environ))
-    try:
-        config = pick(load(options.config))
-        if config is None:
+
+    def read() -> tuple[RoleConfig, str]:
+        text = config.read(options.config)
+        found = pick(config.parse(text, str(options.config)))
+        if found is None:
             absent = f"no 'config {role}' section: this box is not configured as {role.upper()}"
             raise ConfigErrors([ConfigError(str(options.config), 0, absent)])
+        return found, text
+
+    invocation = Invocation(role, read, options.run_dir, Supervisor(os.environ))
+    try:
+        configured, _ = read()
         if options.log_level is None:
-            logging.set_level(config.log_level.value)
-        run(config, invocation)
+            logging.set_level(configured.log_level.value)
+        run(configured, invocation)
     except Exception as error:
-        status, sentences = _why(error)
+        status, sentences = why(error)
         for sentence in sentences:
             log.error("%s", sentence)
         if status is None:
@@ -93,7 +100,7 @@ def main(
     return Exit.OK
 
 
-def _why(error: Exception) -> tuple[Exit | None, list[str]]:
+def why(error: Exception) -> tuple[Exit | None, list[str]]:
     """The class of what has ended the daemon, and what there is to say; no class for a fault of the program."""
     match error:
         case ConfigErrors():
@@ -108,12 +115,14 @@ def _why(error: Exception) -> tuple[Exit | None, list[str]]:
 
 
 def stop_on_signals(loop: Loop) -> None:
+    """Until there is a service. What SIGHUP asks for is done by the start anyway."""
+    loop.on_signal(signal.SIGHUP, lambda: None)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.on_signal(number, loop.stop)
 
 
 @contextmanager
-def only_instance(invocation: Invocation) -> Iterator[None]:
+def only_instance(invocation: Invocation[Any]) -> Iterator[None]:
     """Raises SystemLacks if a daemon runs already with this run directory, or at all in this network namespace."""
     role, run_dir, file = invocation.role, invocation.run_dir, invocation.file("pid")
     try:

@@ -148,10 +148,13 @@ class Gate:
         if self._replay:
             self._replay.close()
 
-    def adopt(self, role: Role) -> None:
-        """Decides on new connections by this role from now on; what has been learned stays, and so do connections."""
+    def adopt(self, role: Role, limits: Limits | None = None) -> None:
+        """Goes by these with new connections from now on; what has been learned stays, and so do open connections."""
         self._role = replace(role, experience=self._role.experience)
         self.join_after = role.join_after
+        if limits is not None:
+            self._room.limits = limits
+            self.pipes.most = limits.pipes
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()

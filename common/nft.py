@@ -77,6 +77,16 @@ def load(file: str, variables: Mapping[str, str]) -> None:
         raise SystemLacks(_why_refused(file, done.stderr))
 
 
+def fill(sets: Mapping[str, str]) -> None:
+    """Gives sets of the table other elements, all of them at once or none. Raises SystemLacks."""
+    lines = []
+    for name, elements in sets.items():
+        lines += [f"flush set {_TABLE} {name}", f"add element {_TABLE} {name} {elements}"]
+    done = _run([require_program("nft", "nftables"), "-f", "-"], "\n".join(lines))
+    if done.returncode:
+        raise SystemLacks(f"nftables does not take other elements: {_first_error(done.stderr)}")
+
+
 def unload() -> None:
     """Takes the table out; fine if it is not there."""
     _run([require_program("nft", "nftables"), "delete", "table", *_TABLE.split()])
@@ -180,8 +190,8 @@ def _why_refused(file: str, complaint: str) -> str:
     return f"nftables does not take {file}: {_first_error(complaint)}"
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, input=text)
 
 
 def _first_error(text: str) -> str:

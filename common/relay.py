@@ -45,7 +45,7 @@ class PipePool:
     """Empty pipes to lend, at most ``most`` at a time: (read end, write end)."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._made = 0
         self._spare: list[Pipe] = []
 
@@ -53,7 +53,7 @@ class PipePool:
         """None if all are lent, or the process may not have another one."""
         if self._spare:
             return self._spare.pop()
-        if self._made >= self._most:
+        if self._made >= self.most:
             return None
         try:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -30,7 +30,7 @@ class Room:
     """Counts connections, and those of them that are still opening, in all and by host."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._flows = 0
         self._opening = 0
         self._flows_of: Counter[Hashable] = Counter()
@@ -39,7 +39,7 @@ class Room:
 
     def full(self, host: Hashable) -> str | None:
         """Why no further connection can be had now, or none of this host; None if one can."""
-        limits = self._limits
+        limits = self.limits
         if self._flows >= limits.flows:
             return "table full"
         if self._flows_of[host] >= limits.flows_of_one:
@@ -52,7 +52,7 @@ class Room:
 
     def crowded(self, host: Hashable) -> bool:
         """Whether so many are opening, or so many of this host, that each had better not take long."""
-        most = self._limits.opening
+        most = self.limits.opening
         return 4 * self._opening >= most or 8 * self._opening_of[host] >= most
 
     def take(self, host: Hashable) -> None:

@@ -4,37 +4,65 @@
 from __future__ import annotations
 
 import signal
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Generic
 
-from common.config import CpeConfig, HagConfig
-from common.daemon import Invocation
-from common.log import log
+from common.changes import changes
+from common.channel import Message
+from common.config import ConfigErrors
+from common.control import Command, Reply
+from common.daemon import Invocation, RoleConfig, why
+from common.log import about, log
 from common.loop import Loop
+from common.system import SystemLacks
 from common.workers import Workers
 
 _RESET: Final = 10.0  # seconds that it takes to end what is left, at most
 _TICK: Final = 1.0  # seconds between signs of life, at most; a third of what the watchdog allows
 
 
-class Service:
-    """``work`` is what the daemon does, in a few words."""
+class Unchangeable(Exception):
+    """The configuration cannot be adopted now; the text says why."""
+
+
+class Service(Generic[RoleConfig]):
+    """``config`` is what the daemon goes by now."""
 
     def __init__(
-        self, loop: Loop, invocation: Invocation, config: CpeConfig | HagConfig, workers: Workers, work: str
+        self,
+        loop: Loop,
+        invocation: Invocation[RoleConfig],
+        config: RoleConfig,
+        workers: Workers,
+        adopt: Callable[[RoleConfig, str], None],
     ) -> None:
+        """``adopt`` changes the box and the workers to another configuration with its text.
+
+        It does so wholly, or raises SystemLacks and does nothing.
+        """
+        self.config: RoleConfig = config
         self._loop = loop
-        self._config = config
+        self._invocation: Invocation[RoleConfig] = invocation
         self._workers = workers
         self._supervisor = invocation.supervisor
-        self._work = work
+        self._adopt: Callable[[RoleConfig, str], None] = adopt
+        self._work: Callable[[], str] = str
+        self._trouble = ""  # with the configuration that was read last
         self._stopping: float | None = None  # since when
         self._told = ""
 
-    def run(self) -> None:
-        """Returns when the daemon is to end."""
+    @property
+    def commands(self) -> dict[str, Command]:
+        """For the control socket."""
+        return {"log": self._workers.log, "reload": lambda _, reply: self._reload(reply)}
+
+    def run(self, work: Callable[[], str]) -> None:
+        """Returns when the daemon is to end. ``work`` is what it does, in a few words."""
+        self._work = work
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._stop)
-        log.info("ready: %s", self._work)
+        self._loop.on_signal(signal.SIGHUP, lambda: self._reload(lambda _: None))
+        log.info("ready: %s", work())
         self._told = self._status()
         self._supervisor.ready(self._told)
         self._tick()
@@ -51,13 +79,44 @@ class Service:
 
     def _status(self) -> str:
         if self._stopping is None:
-            return f"{self._work}; {self._workers.summary}"
-        left = max(0.0, self._stopping + self._config.drain - self._loop.now())
+            return "; ".join(filter(None, (self._work(), self._workers.summary, self._trouble)))
+        left = max(0.0, self._stopping + self.config.drain - self._loop.now())
         return f"stopping; {self._workers.summary}, reset in {left:.0f} s"
+
+    def _reload(self, reply: Reply) -> None:
+        """Replies with what has changed; with errors nothing has."""
+        self._supervisor.reloading(self._loop.now())
+        answer: Message = {"changed": [], "errors": []}
+        try:
+            answer["changed"] = self._read_again()
+        except (ConfigErrors, SystemLacks, Unchangeable) as error:
+            answer["errors"] = [str(error)] if isinstance(error, Unchangeable) else why(error)[1]
+        for sentence in answer["errors"]:
+            log.error("the configuration stays as it was: %s", sentence, extra=about(reason=sentence))
+        self._trouble = "the configuration file is not in force: " + answer["errors"][0] if answer["errors"] else ""
+        if not answer["errors"]:
+            log.info("the configuration is read again; changed: %s", ", ".join(answer["changed"]) or "nothing")
+        self._told = self._status()
+        self._supervisor.ready(self._told)
+        reply(answer)
+
+    def _read_again(self) -> list[str]:
+        if self._stopping is not None:
+            raise Unchangeable("the daemon is stopping")
+        config, text = self._invocation.read()
+        found = changes(self.config, config)
+        if found.fixed:
+            raise Unchangeable(f"cannot change while the daemon runs, restart it: {', '.join(found.fixed)}")
+        if found.live:
+            self._adopt(config, text)
+        if config.log_level is not self.config.log_level:
+            self._workers.set_level(config.log_level.value)
+        self.config = config
+        return list(found.live)
 
     def _stop(self) -> None:
         """The first time connections may end by themselves for a while, the second time the daemon ends at once."""
-        again, drain = self._stopping is not None, self._config.drain
+        again, drain = self._stopping is not None, self.config.drain
         self._stopping = self._loop.now()
         if again or not drain:
             log.info("stopping")

@@ -80,6 +80,7 @@ class Equipment:
 
     entrances: Sequence[Entrance]
     channel: socket.socket
+    roles: Callable[[str], Sequence[Role]]  # of the same gates, by the text of another configuration
 
     def hand_over(self) -> list[Queue]:
         """Closes what a worker has now, all but the queues, and gives these."""
@@ -97,7 +98,7 @@ class Worker:
 
     def __init__(self, loop: Loop, equipment: Equipment) -> None:
         self._loop = loop
-        self._entrances = equipment.entrances
+        self._equipment = equipment
         self._channel = Channel(loop, equipment.channel, self._on_message, self._on_orphaned)
         self._gates = [
             Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth, it.replay)
@@ -129,6 +130,8 @@ class Worker:
                 self._channel.send({"answer": number, "flows": flows})
             case {"log": str(level)}:
                 logging.set_level(level)
+            case {"adopt": str(text), "limits": [*limits]}:
+                self._adopt(text, [Limits(*each) for each in limits])
             case {"drain": _}:
                 self._drain()
             case {"stop": _}:
@@ -148,9 +151,19 @@ class Worker:
                 connection.handle(Event.EXPIRED if connection.state is State.RELEASED else Event.BROKEN)
         self._loop.stop()
 
+    def _adopt(self, text: str, limits: list[Limits]) -> None:
+        """Goes by another configuration, which control has read by the same rules."""
+        try:
+            roles = self._equipment.roles(text)
+        except Exception:
+            log.exception("worker %d goes on by the old configuration", os.getpid())
+            return
+        for gate, role, allowed in zip(self._gates, roles, limits, strict=True):
+            gate.adopt(role, allowed)
+
     def _drain(self) -> None:
         """Connections end by themselves, also those that have just begun; no more are bonded."""
-        for gate, it in zip(self._gates, self._entrances, strict=True):
+        for gate, it in zip(self._gates, self._equipment.entrances, strict=True):
             gate.adopt(replace(it.duty.role, decide=lambda _syn, _device: STOPPING))
         self._leave_when_idle(_DRAINED)
 

@@ -12,13 +12,14 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Final
 
 from common import transparent, worker
 from common.channel import Channel, Message
 from common.control import Refused, Reply
+from common.gate import Role
 from common.log import LEVELS, about, log, set_level
 from common.loop import Callback, Loop
 from common.nfqueue import Queue
@@ -100,10 +101,13 @@ class Workers:
         on_grown: Callable[[list[int]], None],
         on_hopeless: Callable[[], None],
         orphans: Orphans,
+        roles: Callable[[str], Sequence[Role]],
     ) -> None:
+        """``roles`` are those of the duties by the text of another configuration, see adopt()."""
         self._loop = loop
         self._count = count
-        self._duties = [(duty, _limits(duty.share, count, max_flows, max_flows_of_one)) for duty in duties]
+        self._duties = _with_limits(duties, count, max_flows, max_flows_of_one)
+        self._roles = roles
         self._on_grown = on_grown
         self._on_hopeless = on_hopeless
         self._orphans = orphans
@@ -155,11 +159,14 @@ class Workers:
         level = request.get("level")
         if level not in LEVELS:
             raise Refused(f"the level of the log is one of: {', '.join(LEVELS)}")
+        self.set_level(level)
+        reply({"level": level})
+
+    def set_level(self, level: str) -> None:
         set_level(level)
         for seat in self._seats.values():
             seat.channel.send({"log": level})
         log.info("the log's level is %s", level)
-        reply({"level": level})
 
     def start(self) -> None:
         """Raises SystemLacks if a queue or a port cannot be had."""
@@ -175,6 +182,13 @@ class Workers:
         for seat in self._seats.values():
             seat.channel.send({"ask": what, "id": number})
         self._loop.call_later(_ANSWER_WITHIN, lambda: self._answered(number))
+
+    def adopt(self, text: str, duties: Sequence[Duty], max_flows: int | None, max_flows_of_one: int | None) -> None:
+        """Has workers go by another configuration: those of now by its ``text``, later ones by these duties."""
+        self._duties = _with_limits(duties, self._count, max_flows, max_flows_of_one)
+        limits = [astuple(limits) for _, limits in self._duties]
+        for seat in self._seats.values():
+            seat.channel.send({"adopt": text, "limits": limits})
 
     def drain(self, then: Callback) -> None:
         """Bonds no more, and calls ``then`` when the last connection has ended, an earlier daemon's too."""
@@ -206,7 +220,7 @@ class Workers:
     def _seat(self, number: int, short_lives: int = 0) -> None:
         ours, theirs = socket.socketpair()
         try:
-            equipment = Equipment(self._entrances(number), theirs)
+            equipment = Equipment(self._entrances(number), theirs, self._roles)
         except SystemLacks:
             ours.close()
             theirs.close()
@@ -298,6 +312,12 @@ class Workers:
         except SystemLacks as lack:
             log.error("worker %d cannot be replaced: %s", number, lack)
             self._on_hopeless()
+
+
+def _with_limits(
+    duties: Sequence[Duty], workers: int, max_flows: int | None, max_flows_of_one: int | None
+) -> list[tuple[Duty, Limits]]:
+    return [(duty, _limits(duty.share, workers, max_flows, max_flows_of_one)) for duty in duties]
 
 
 def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:

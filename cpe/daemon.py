@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.blackholes import Blackholes
-from common.config import INBOUND, MAX_WORKERS, CpeConfig
+from common.config import INBOUND, MAX_WORKERS, CpeConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
 from common.flow import LIFETIME_IN_A_CROWD, State
@@ -40,6 +40,8 @@ from common.workers import Workers
 from cpe.forwards import NOTE, forwarded_from
 from cpe.intercept import Interception
 from cpe.joins import Join, Joins, SecondaryLink
+
+NO_LIMIT: Final = 1 << 62  # of connections for each host
 
 SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def run(config: CpeConfig, invocation: Invocation) -> None:
+def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
     """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
     privilege.require()
     require_mptcp()
@@ -88,10 +90,11 @@ def run(config: CpeConfig, invocation: Invocation) -> None:
             _duties(config, devices),
             config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
             config.max_flows,
-            1 << 62,  # no limit for each host
+            NO_LIMIT,
             paths.grown,
             lambda: loop.stop("the workers do not stay alive"),
             Orphans(invocation.file("workers")),
+            lambda text: [duty.role for duty in _duties(_read(text), devices)],
         )
         undo.callback(workers.stop)
         workers.start()
@@ -103,21 +106,29 @@ def run(config: CpeConfig, invocation: Invocation) -> None:
         _install_routes(routing, config, devices)
         _install_rules(undo, config, devices, workers.count)
 
+        def adopt(new: CpeConfig, text: str) -> None:
+            for device in new.lan:
+                require_device(device, "option 'lan'")
+            nft.fill({"lan": nft.names(new.lan)})
+            paths.adopt(new)
+            workers.adopt(text, _duties(new, devices), new.max_flows, NO_LIMIT)
+
+        service = Service(loop, invocation, config, workers, adopt)
         control = ControlSocket(
             loop,
             invocation.file("sock"),
             {
-                "status": lambda _, reply: _status(config, devices, workers, reply),
-                "flows": lambda _, reply: _flows(config, paths, workers, reply),
-                "log": workers.log,
+                "status": lambda _, reply: _status(service.config, devices, workers, reply),
+                "flows": lambda _, reply: _flows(service.config, paths, workers, reply),
+                **service.commands,
             },
         )
         undo.callback(control.close)
         for family, name in routing.default_devices().items():
             if name not in {link.device for link in config.links}:
                 log.warning("the default route of %s goes by '%s', which is no link: that is not bonded", family, name)
-        work = f"bonding connections from {', '.join(config.lan)} over {' and '.join(devices)}"
-        Service(loop, invocation, config, workers, work).run()
+        links = " and ".join(devices)
+        service.run(lambda: f"bonding connections from {', '.join(service.config.lan)} over {links}")
     if loop.failure:
         raise Failed(loop.failure)
 
@@ -128,14 +139,17 @@ class Paths:
     def __init__(self, loop: Loop, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
         self._loop = loop
         self._manager = PathManager()
-        configured = [Endpoint(str(address), config.join_port) for address in config.join_addresses]
-        self._joins = Joins(_secondary_links(config, devices), configured)
+        self._joins = Joins(_secondary_links(config, devices), _join_endpoints(config))
         self._timer: Timer | None = None
         loop.add(self._manager.fileno(), IN, lambda _events: self._on_events())
 
     def close(self) -> None:
         self._loop.remove(self._manager.fileno())
         self._manager.close()
+
+    def adopt(self, config: CpeConfig) -> None:
+        """Subflows to come go to where this configuration says."""
+        self._joins.configured = _join_endpoints(config)
 
     def links_of(self, token: int) -> tuple[str, ...]:
         return self._joins.links_of(token)
@@ -165,6 +179,17 @@ class Paths:
         for join in orders:
             log.debug("%s", join)
             self._manager.join(join.token, join.local, join.remote)
+
+
+def _join_endpoints(config: CpeConfig) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(str(address), config.join_port) for address in config.join_addresses)
+
+
+def _read(text: str) -> CpeConfig:
+    """A text that has been read before."""
+    config = parse(text, "the configuration").cpe
+    assert config is not None
+    return config
 
 
 def _device(routing: Routing, link: str, device: str) -> DeviceState:

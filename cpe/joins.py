@@ -74,7 +74,7 @@ class Joins:
     def __init__(self, links: Iterable[SecondaryLink], configured: Iterable[Endpoint] = ()) -> None:
         """``configured`` are addresses of the HAG, which then take the place of announced ones."""
         self._links = {link.id: link for link in links}
-        self._configured = tuple(configured)
+        self.configured = tuple(configured)
         self._known: dict[int, _Known] = {}
         self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
 
@@ -187,7 +187,7 @@ class Joins:
         families = (known.family,) if known.family == socket.AF_INET else (socket.AF_INET6, socket.AF_INET)
         for family in families:
             # Configured ones alone, if there are any: whoever answers our first SYN may announce what he likes.
-            for remote in self._configured or known.announced:
+            for remote in self.configured or known.announced:
                 if remote.family == family and family in link.addresses:
                     return remote
         return None

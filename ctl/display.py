@@ -120,6 +120,13 @@ def _avoided(avoided: Sequence[Answer]) -> list[list[Line]]:
     return [[("not bonded for now", len(lines)), *((name, duration(it["seconds"])) for name, it in lines)]]
 
 
+def reloaded(role: str, answer: Answer, _bold: Bold) -> str:
+    """A daemon's answer to 'reload'; its errors are shown elsewhere."""
+    if answer["errors"]:
+        return f"hybrid-{role} goes on with the configuration that it has."
+    return f"hybrid-{role} has changed: {', '.join(answer['changed']) or 'nothing'}"
+
+
 def flows(role: str, answer: Sequence[Answer], bold: Bold) -> str:
     """A daemon's answer to 'flows' as a table, the oldest first."""
     if not answer:

@@ -61,6 +61,12 @@ null for a daemon that does not answer; so a script had better give --role.
 Nothing is printed if none answers.
 """
 
+_RELOADING: Final = """\
+Only what differs is changed, and open connections go on. If something in the
+file is wrong, or cannot change while the daemon runs, nothing is changed at all.
+
+"""
+
 _CHECKING: Final = """\
 Errors go to standard error, one a line. --json prints one document instead:
 {"ok": false, "errors": [{"file": ..., "line": ..., "section": ..., "option":
@@ -145,7 +151,7 @@ def _as_json(error: ConfigError) -> dict[str, Any]:
     }
 
 
-# status, flows and log
+# status, flows, log and reload
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -165,6 +171,15 @@ def _flows(options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace) -> int:
     answers = _ask(options, partial(inquiry.ask, command="log", level=options.level))
     return _show(options, answers, lambda role, answer, _bold: f"hybrid-{role} logs: {answer['level']}", "\n")
+
+
+def _reload(options: argparse.Namespace) -> int:
+    answers = _ask(options, partial(inquiry.ask, command="reload"))
+    status = _show(options, answers, display.reloaded, "\n")
+    errors = [error for answer in answers.values() if answer is not None for error in answer.get("errors", ())]
+    for error in errors:
+        _complain(f"hybridctl: {error}")
+    return Exit.CONFIG if errors and status == Exit.OK else status
 
 
 def _count(role: str, run_dir: Path) -> int:
@@ -266,6 +281,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show the connections that are relayed now, the oldest first",
         (_JSON, _COUNT, _ROLE, _RUN_DIR),
         _ASKING.format(one="a list, with --count a number"),
+    ),
+    "reload": Command(
+        _reload,
+        "have the running daemons read their configuration again",
+        (_JSON, _ROLE, _RUN_DIR),
+        _RELOADING + _ASKING.format(one='{"changed": [...], "errors": [...]}'),
     ),
     "log": Command(
         _log,

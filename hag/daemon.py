@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
-from common.config import INBOUND, MAX_WORKERS, HagConfig
+from common.config import INBOUND, MAX_WORKERS, HagConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
 from common.flow import LIFETIME_IN_A_CROWD, State
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def run(config: HagConfig, invocation: Invocation) -> None:
+def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
     """Runs until told to stop. Whatever it installs is undone, in reverse order, however it ends."""
     privilege.require()
     require_mptcp()
@@ -101,6 +101,7 @@ def run(config: HagConfig, invocation: Invocation) -> None:
             lambda tokens: None,  # subflows are the CPE's to order
             lambda: loop.stop("the workers do not stay alive"),
             Orphans(invocation.file("workers")),
+            lambda text: [duty.role for duty in _duties(_read(text))],
         )
         undo.callback(workers.stop)
         workers.start()
@@ -120,19 +121,25 @@ def run(config: HagConfig, invocation: Invocation) -> None:
         routing.replay_marked(config.table_base, config.rule_priority)
         _install_rules(undo, config, workers.count)
 
+        def adopt(new: HagConfig, text: str) -> None:
+            for device in new.access:
+                require_device(device, "option 'access'")
+            nft.fill({"access": nft.names(new.access), **_closed_sets(new), **(_inbound_sets(new) if inbound else {})})
+            workers.adopt(text, _duties(new), new.max_flows, new.max_flows_per_subscriber)
+
+        service = Service(loop, invocation, config, workers, adopt)
         control = ControlSocket(
             loop,
             invocation.file("sock"),
             {
-                "status": lambda _, reply: _status(config, announced, workers, reply),
+                "status": lambda _, reply: _status(service.config, announced, workers, reply),
                 "flows": lambda _, reply: workers.flows(_complete, reply),
-                "log": workers.log,
+                **service.commands,
             },
         )
         undo.callback(control.close)
         addresses = " and ".join(f"{endpoint.address} port {endpoint.port}" for endpoint in announced)
-        work = f"bonding connections from {', '.join(config.access)}, subflows at {addresses}"
-        Service(loop, invocation, config, workers, work).run()
+        service.run(lambda: f"bonding connections from {', '.join(service.config.access)}, subflows at {addresses}")
     if loop.failure:
         raise Failed(loop.failure)
 
@@ -200,6 +207,21 @@ def _duties(config: HagConfig) -> list[Duty]:
     return [replace(outbound, share=0.75), Duty(_inbound_role(config), queue, port, marks.replay, share=0.25)]
 
 
+def _read(text: str) -> HagConfig:
+    """A text that has been read before."""
+    config = parse(text, "the configuration").hag
+    assert config is not None
+    return config
+
+
+def _closed_sets(config: HagConfig) -> dict[str, str]:
+    return nft.prefixes("closed", closed(config))
+
+
+def _inbound_sets(config: HagConfig) -> dict[str, str]:
+    return {**nft.prefixes("subscriber", config.subscribers), **nft.prefixes("protected", config.protect)}
+
+
 def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
     nft.remove_iptables_rules()
     undo.callback(nft.unload)
@@ -207,7 +229,7 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
         "hybrid-hag.nft",
         {
             "access": nft.names(config.access),
-            **nft.prefixes("closed", closed(config)),
+            **_closed_sets(config),
             "release": nft.release_map(
                 (marks.release, config.listen_port), (marks.replay, config.listen_port + INBOUND), workers=workers
             ),
@@ -217,7 +239,7 @@ def _install_rules(undo: ExitStack, config: HagConfig, workers: int) -> None:
     if config.inbound:
         nft.load(
             "inbound-hag.nft",
-            {**nft.prefixes("subscriber", config.subscribers), **nft.prefixes("protected", config.protect)},
+            _inbound_sets(config),
         )
         for place in (nft.FORWARDED, nft.GIVEN_UP):
             undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))

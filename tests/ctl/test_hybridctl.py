@@ -85,6 +85,19 @@ def test_the_level_of_the_log(hybridctl: Run, tmp_path: Path) -> None:
     assert daemon.request == b'{"command": "log", "level": "debug"}\n'
 
 
+def test_what_a_reload_has_changed(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok({"changed": ["list lan", "config bypass"], "errors": []})):
+        outcome = hybridctl("reload", "--run-dir", tmp_path)
+    assert outcome == (0, "hybrid-cpe has changed: list lan, config bypass\n", "")
+
+
+def test_a_reload_that_changes_nothing(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok({"changed": [], "errors": ["file:3: wrong", "file:5: too"]})):
+        outcome = hybridctl("reload", "--run-dir", tmp_path)
+    told = "hybrid-cpe goes on with the configuration that it has.\n"
+    assert outcome == (1, told, "hybridctl: file:3: wrong\nhybridctl: file:5: too\n")
+
+
 def test_without_a_command_it_prints_help_and_fails(hybridctl: Run) -> None:
     outcome = hybridctl()
     assert (outcome.status, outcome.out) == (2, "")

@@ -176,6 +176,12 @@ def test_from_ready_to_stopped(lab: Lab, systemd: Systemd, role: str) -> None:
         assert flows.open(6).bonded_by(daemon)
         systemd.status("; 1 connection now")
     assert daemon.control("log", level="debug") == {"level": "debug"}
+    daemon.configure("config nonsense\n")
+    assert daemon.control("reload")["errors"]
+    assert int(systemd.note("RELOADING")["MONOTONIC_USEC"]) <= time.monotonic() * 1e6
+    trouble = systemd.note("READY")["STATUS"]
+    assert trouble.startswith(WORK[role])
+    assert f"the configuration file is not in force: {daemon.config_file}:1: " in trouble
     os.kill(daemon.status()["workers"][0]["pid"], signal.SIGKILL)
     until(lambda: "has died" in str(records := systemd.records()) and check_fields(role, records), "it is logged")
     assert daemon.stop() == 0
