@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import fcntl
 import os
+import platform
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
-from common import config
+from common import config, inventory
 from common import log as logging
 from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig
 from common.log import log
@@ -88,6 +89,10 @@ def main(
         configured, _ = read()
         if options.log_level is None:
             logging.set_level(configured.log_level.value)
+        log.info("version %s on Linux %s; the log goes to %s", VERSION, platform.release(), logging.sink())
+        for finding in inventory.at_hand():
+            if not finding.found:
+                log.info("without %s: %s", finding.what, finding.text)
         run(configured, invocation)
     except Exception as error:
         status, sentences = why(error)

@@ -23,7 +23,7 @@ _TCP_INFO = struct.Struct("=68xI28xI")
 _BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked, which counts the SYN
 
 _SETTINGS: Final = Path("/proc/sys/net/mptcp")
-_NEVER: Final = 128  # more than the kernel sends
+NEVER: Final = 128  # more than the kernel sends
 _IN_TIME: Final = 3  # SYNs with the option, at most: one a second, then one without
 
 
@@ -93,7 +93,7 @@ def syns_with_the_option() -> int:
     setting = _SETTINGS / "syn_retrans_before_tcp_fallback"
     if setting.exists():
         return int(setting.read_text()) + 1
-    return 3 if (_SETTINGS / "blackhole_timeout").exists() else _NEVER
+    return 3 if (_SETTINGS / "blackhole_timeout").exists() else NEVER
 
 
 def falls_back() -> bool:

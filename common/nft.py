@@ -27,7 +27,9 @@ _COMMENT: Final = "hybrid-access"
 _NOBODY: Final = {4: "0.0.0.0", 6: "::"}  # for a set in which there is nobody: nft takes no empty one
 
 # What a rule needs of the kernel, and what OpenWrt calls the package.
-_FEATURES: Final = {
+QUEUE: Final = "queue"
+FEATURES: Final = {
+    QUEUE: "CONFIG_NFT_QUEUE, kmod-nft-queue",
     "tproxy": "CONFIG_NFT_TPROXY, kmod-nft-tproxy",
     "socket transparent": "CONFIG_NFT_SOCKET, kmod-nft-socket",
     "fib": "CONFIG_NFT_FIB_INET, kmod-nft-fib",
@@ -35,6 +37,18 @@ _FEATURES: Final = {
     "notrack": "CONFIG_NFT_CT, kmod-nft-core",
     "reject": "CONFIG_NFT_REJECT_INET, kmod-nft-core",
     "tcp option": "CONFIG_NF_TABLES, kmod-nft-core",
+}
+
+# The simplest rule with each of them.
+_TRIALS: Final = {
+    QUEUE: "queue flags bypass to 1",
+    "tproxy": "meta l4proto tcp tproxy ip to 127.0.0.1:1 accept",
+    "socket transparent": "socket transparent 1 accept",
+    "fib": "fib daddr type local accept",
+    "ct zone": "ct zone set 1",
+    "notrack": "notrack",
+    "reject": "meta l4proto tcp reject with tcp reset",
+    "tcp option": "tcp option mptcp subtype 0 accept",
 }
 
 
@@ -85,6 +99,19 @@ def fill(sets: Mapping[str, str]) -> None:
     done = _run([require_program("nft", "nftables"), "-f", "-"], "\n".join(lines))
     if done.returncode:
         raise SystemLacks(f"nftables does not take other elements: {_first_error(done.stderr)}")
+
+
+def lacks() -> set[str]:
+    """Those of FEATURES with which this network namespace takes no rule; they are tried in a table that stays there."""
+    nft = require_program("nft", "nftables")
+    head = "table inet hybrid_access_trial { chain trial { type filter hook prerouting priority raw; "
+    return {feature for feature, rule in _TRIALS.items() if _run([nft, "-f", "-"], f"{head}{rule}; }}; }}").returncode}
+
+
+def try_iptables() -> None:
+    """Adds the rules that take the place of nft's queue, and takes them out. Raises SystemLacks."""
+    _add_iptables_rules(1, 1, ARRIVING)
+    remove_iptables_rules()
 
 
 def unload() -> None:
@@ -184,7 +211,7 @@ def _why_refused(file: str, complaint: str) -> str:
     lines = complaint.splitlines()
     for rule, pointer in pairwise(lines):
         start, end = pointer.find("^"), pointer.rfind("^") + 1
-        for feature, where in _FEATURES.items():
+        for feature, where in FEATURES.items():
             if start >= 0 and feature in rule[start:end]:
                 return f"the kernel's nftables has no '{feature}' ({where}): {_first_error(complaint)}"
     return f"nftables does not take {file}: {_first_error(complaint)}"

@@ -120,6 +120,19 @@ def _avoided(avoided: Sequence[Answer]) -> list[list[Line]]:
     return [[("not bonded for now", len(lines)), *((name, duration(it["seconds"])) for name, it in lines)]]
 
 
+def findings(found: Sequence[Answer], bold: Bold) -> str:
+    """A doctor's, as a table."""
+    return table(("WHAT", "STATE", "HOW"), [[it["what"], _state(it), it["text"]] for it in found], bold)
+
+
+def _state(finding: Answer) -> str:
+    if finding["found"] is None:
+        return "unknown"
+    if finding["found"]:
+        return "ok"
+    return "MISSING" if finding["needed"] else "without"
+
+
 def reloaded(role: str, answer: Answer, _bold: Bold) -> str:
     """A daemon's answer to 'reload'; its errors are shown elsewhere."""
     if answer["errors"]:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     OUTPUT = 4
     INTERRUPTED = 128 + signal.SIGINT
+    LACKING = 5
     BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
@@ -50,6 +51,7 @@ exit status:
   2  wrong command line
   3  a daemon cannot be reached, or does not answer as it should
   4  the output cannot be written
+  5  of doctor: something is missing that the daemons need
 """
 
 _ASKING: Final = """\
@@ -59,6 +61,12 @@ With --json one document is printed as the daemon gives it: {one}.
 If both sockets are there and --role picks none, it is {{"cpe": ..., "hag": ...}},
 null for a daemon that does not answer; so a script had better give --role.
 Nothing is printed if none answers.
+"""
+
+_EXAMINING: Final = """\
+Nothing is changed: rules are tried in a network namespace of their own, which
+needs root. --json prints {"ok": ..., "findings": [{"what": ..., "found": ...,
+"text": ..., "needed": ...}]}, with null where found is unknown.
 """
 
 _RELOADING: Final = """\
@@ -230,6 +238,21 @@ def _text(role: str, answer: Any, render: Render, bold: Bold) -> str | None:
         return None
 
 
+# doctor
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ctl import doctor  # which needs as much as a daemon, and this command alone needs it
+
+    findings = [asdict(finding) for finding in doctor.examine(options.file)]
+    lacking = any(finding["needed"] and finding["found"] is False for finding in findings)
+    if options.json:
+        print(json.dumps({"ok": not lacking, "findings": findings}))
+    else:
+        print(display.findings(cleaned(findings), emphasis(sys.stdout, os.environ)))
+    return Exit.LACKING if lacking else Exit.OK
+
+
 # The command line
 
 
@@ -255,6 +278,11 @@ _FILE: Final = Argument(
     "file", {"nargs": "?", "type": Path, "default": CONFIG, "metavar": "FILE", "help": "default: %(default)s"}
 )
 _JSON: Final = Argument("--json", {"action": "store_true", "help": "for programs: print one JSON document"})
+_LOCAL: Final = Argument("--local", {"action": "store_true", "required": True, "help": "examine this box"})
+_OF_FILE: Final = Argument(
+    "--config",
+    {"dest": "file", "type": Path, "default": CONFIG, "metavar": "FILE", "help": "UCI file (default: %(default)s)"},
+)
 _LEVEL: Final = Argument("level", {"choices": LEVELS, "metavar": "LEVEL", "help": f"one of: {', '.join(LEVELS)}"})
 _COUNT: Final = Argument("--count", {"action": "store_true", "help": "print only how many there are"})
 _ROLE: Final = Argument("--role", {"choices": ROLES, "help": "ask only this daemon (default: all that are there)"})
@@ -287,6 +315,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "have the running daemons read their configuration again",
         (_JSON, _ROLE, _RUN_DIR),
         _RELOADING + _ASKING.format(one='{"changed": [...], "errors": [...]}'),
+    ),
+    "doctor": Command(
+        _doctor,
+        "list what this box offers, and what is done without the rest",
+        (_LOCAL, _JSON, _OF_FILE),
+        _EXAMINING,
     ),
     "log": Command(
         _log,

@@ -98,6 +98,33 @@ def test_a_reload_that_changes_nothing(hybridctl: Run, tmp_path: Path) -> None:
     assert outcome == (1, told, "hybridctl: file:3: wrong\nhybridctl: file:5: too\n")
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_doctor(hybridctl: Run, file: Path, wrong: bool) -> None:
+    file.write_text(WRONG if wrong else RIGHT)
+    outcome = hybridctl("doctor", "--local", "--config", file)
+    assert (outcome.status, outcome.err) == (5, "")
+    lines = [re.split(r"  +", line) for line in outcome.out.splitlines()]
+    assert lines[0] == ["WHAT", "STATE", "HOW"]
+    missing = [line for line in lines if "MISSING" in line]
+    if wrong:
+        assert missing[0][2] == f"{file}:6: link 'xdsl', option 'role': {ROLE_REASON}"
+    else:
+        assert ["device pppoe-wan", "MISSING", "there is none of that name (link 'xdsl')"] in missing
+        assert ["net.mptcp.blackhole_timeout", "ok"] in [line[:2] for line in lines]
+
+
+def test_doctor_for_programs(hybridctl: Run, file: Path) -> None:
+    file.write_text(RIGHT.replace("'br-lan'", "'lo'"))
+    outcome = hybridctl("doctor", "--local", "--json", "--config", file)
+    answer = json.loads(outcome.out)
+    assert (outcome.status, answer["ok"]) == (5, False)
+    assert {"what": "device lo", "found": True, "text": "lan", "needed": True} in answer["findings"]
+
+
+def test_doctor_is_asked_for_something(hybridctl: Run) -> None:
+    assert hybridctl("doctor").status == 2
+
+
 def test_without_a_command_it_prints_help_and_fails(hybridctl: Run) -> None:
     outcome = hybridctl()
     assert (outcome.status, outcome.out) == (2, "")
@@ -109,7 +136,7 @@ def test_help_has_every_command_and_exit_status(hybridctl: Run) -> None:
     assert outcome.status == 0
     for name, command in COMMANDS.items():
         assert re.search(rf"^    {name} +{command.summary}$", outcome.out, re.MULTILINE)
-    assert re.findall(r"^  (\d)  ", outcome.out, re.MULTILINE) == ["0", "1", "2", "3", "4"]
+    assert re.findall(r"^  (\d)  ", outcome.out, re.MULTILINE) == ["0", "1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `hybridctl doctor --local` finds: the configuration with its devices, and the box (common/inventory.py)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import cpe.daemon
+import hag.daemon
+from common import inventory
+from common.config import Config, ConfigErrors, load
+from common.inventory import Finding
+from common.settings import Sysctl
+from ctl import display
+
+
+def examine(file: Path) -> list[Finding]:
+    """``file`` is the configuration; without a right one all is looked at that either role needs."""
+    try:
+        config = load(file)
+    except ConfigErrors as found:
+        wrong = [Finding("configuration", False, str(error), needed=True) for error in found.errors]
+        return [*wrong, *inventory.take(_settings(None))]
+    what = display.configuration(config) or "no section for either role"
+    right = Finding("configuration", bool(config.cpe or config.hag), f"{file}: {what}", needed=True)
+    return [right, *_devices(config), *inventory.take(_settings(config))]
+
+
+def _devices(config: Config) -> Iterator[Finding]:
+    uses: dict[str, str] = {}
+    if config.cpe:
+        uses |= dict.fromkeys(config.cpe.lan, "lan") | {link.device: f"link '{link.name}'" for link in config.cpe.links}
+    if config.hag:
+        uses |= dict.fromkeys(config.hag.access, "access") | {config.hag.join_device: "join_device"}
+    there = {name for _, name in socket.if_nameindex()}
+    for device, use in uses.items():
+        text = use if device in there else f"there is none of that name ({use})"
+        yield Finding(f"device {device}", device in there, text, needed=True)
+
+
+def _settings(config: Config | None) -> list[Sysctl]:
+    """That the daemons of the configured roles change; of both roles if none is."""
+    settings: list[Sysctl] = []
+    if config is None or config.cpe:
+        settings += cpe.daemon.SETTINGS
+    if config is None or config.hag:
+        settings += hag.daemon.SETTINGS
+    return list(dict.fromkeys(settings))
