@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from common.channel import Channel, Message
 from common.loop import IN, Loop
-from common.system import SystemLacks
+from common.system import lack
 
 _CLIENTS: Final = 32
 _LONGEST_REQUEST: Final = 4096
@@ -50,7 +50,7 @@ class ControlSocket:
             self._socket.listen(_CLIENTS)
         except OSError as error:
             self._socket.close()
-            raise SystemLacks(f"cannot make the control socket {path}: {error.strerror or error}") from None
+            raise lack(error, f"cannot make the control socket {path}") from None
         finally:
             os.umask(former)
         loop.add(self._socket.fileno(), IN, self._on_client)

@@ -19,17 +19,21 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
-from common import config, inventory
+from common import config, inventory, memory
 from common import log as logging
 from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig
+from common.control import ControlSocket, Refused
 from common.log import log
 from common.loop import Loop
 from common.supervisor import Supervisor
-from common.system import SystemLacks, Unavailable
+from common.system import AlreadyRuns, SystemLacks, Unavailable, lack
 from common.version import VERSION
 
 CONFIG: Final = Path("/etc/config/hybridaccess")
 RUN_DIR: Final = Path("/run/hybrid-access")
+
+_AGAIN: Final = 3.0  # seconds until what was missing is looked for again
+_TICK: Final = 1.0  # seconds between signs of life meanwhile
 
 
 class Exit(IntEnum):
@@ -85,24 +89,79 @@ def main(
         return found, text
 
     invocation = Invocation(role, read, options.run_dir, Supervisor(os.environ))
-    try:
-        configured, _ = read()
-        if options.log_level is None:
-            logging.set_level(configured.log_level.value)
-        log.info("version %s on Linux %s; the log goes to %s", VERSION, platform.release(), logging.sink())
-        for finding in inventory.at_hand():
-            if not finding.found:
-                log.info("without %s: %s", finding.what, finding.text)
-        run(configured, invocation)
-    except Exception as error:
-        status, sentences = why(error)
-        for sentence in sentences:
-            log.error("%s", sentence)
-        if status is None:
-            log.exception("this should not have happened")
-        invocation.supervisor.status("; ".join(sentences) or f"failed: {error}")
-        return Exit.FAILED if status is None else status
-    return Exit.OK
+    log.info("version %s on Linux %s; the log goes to %s", VERSION, platform.release(), logging.sink())
+    reason = ""
+    while True:
+        try:
+            configured, _ = read()
+            if options.log_level is None:
+                logging.set_level(configured.log_level.value)
+            if not reason:
+                _tell_what_is_missing()
+            run(configured, invocation)
+        except Exception as error:
+            if not (options.wait and isinstance(error, Unavailable)):
+                return _failed(invocation, error)
+            if str(error) != reason:
+                reason = str(error)
+                log.warning("waiting, connections pass unbonded: %s", reason)
+            if _wait(invocation, reason):
+                continue
+        return Exit.OK
+
+
+def _tell_what_is_missing() -> None:
+    for finding in inventory.at_hand():
+        if not finding.found:
+            log.info("without %s: %s", finding.what, finding.text)
+
+
+def _failed(invocation: Invocation[Any], error: Exception) -> Exit:
+    """Says why, also to those who ask later; returns the exit status."""
+    status, sentences = why(error)
+    for sentence in sentences:
+        log.error("%s", sentence)
+    if status is None:
+        log.exception("this should not have happened")
+    told = "; ".join(sentences) or f"failed: {error}"
+    invocation.supervisor.status(told)
+    if not isinstance(error, AlreadyRuns):
+        with contextlib.suppress(OSError):
+            memory.write(invocation.file("failure"), told)
+    return Exit.FAILED if status is None else status
+
+
+def _wait(invocation: Invocation[Any], reason: str) -> bool:
+    """Tells everybody who asks why there is no daemon; returns in a while, False if it is to end instead."""
+    told_to_end = False
+
+    def end() -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        loop.stop()
+
+    def refuse(_request: object, _reply: object) -> None:
+        raise Refused(f"it is waiting: {reason}")
+
+    def tick() -> None:
+        invocation.supervisor.alive()
+        loop.call_later(_TICK, tick)
+
+    with ExitStack() as undo:
+        loop = Loop()
+        undo.callback(loop.close)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.on_signal(number, end)
+        loop.on_signal(signal.SIGHUP, loop.stop)
+        with contextlib.suppress(SystemLacks):  # where another daemon has the socket it answers
+            undo.enter_context(only_instance(invocation))
+            commands = dict.fromkeys(("status", "flows", "log", "reload"), refuse)
+            undo.callback(ControlSocket(loop, invocation.file("sock"), commands).close)
+        invocation.supervisor.ready(f"waiting, connections pass unbonded: {reason}")
+        tick()
+        loop.call_later(_AGAIN, loop.stop)
+        loop.run()
+    return not told_to_end
 
 
 def why(error: Exception) -> tuple[Exit | None, list[str]]:
@@ -134,14 +193,14 @@ def only_instance(invocation: Invocation[Any]) -> Iterator[None]:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise SystemLacks(f"cannot use the run directory {run_dir}: {error.strerror}") from None
+        raise lack(error, f"cannot use the run directory {run_dir}") from None
     with ExitStack() as undo:
         undo.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise Unavailable(f"hybrid-{role} runs already (process {pid}, run directory {run_dir})") from None
+            raise AlreadyRuns(f"hybrid-{role} runs already (process {pid}, run directory {run_dir})") from None
         undo.callback(file.unlink, missing_ok=True)
         with contextlib.suppress(OSError):  # it is the lock that counts; the number is for people
             os.ftruncate(descriptor, 0)
@@ -157,7 +216,7 @@ def _claim_namespace() -> socket.socket:
         claim.bind("\0hybrid-access")
     except OSError:
         claim.close()
-        raise Unavailable("another hybrid-cpe or hybrid-hag runs in this network namespace") from None
+        raise AlreadyRuns("another hybrid-cpe or hybrid-hag runs in this network namespace") from None
     return claim
 
 
@@ -183,6 +242,11 @@ def command_line(role: str, summary: str) -> argparse.ArgumentParser:
         default=RUN_DIR,
         metavar="DIR",
         help="for the control socket (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="where something is missing that may come by itself (a device, an address), wait for it instead of ending",
     )
     parser.add_argument("--log-level", choices=logging.LEVELS, help="default: option log_level of the configuration")
     parser.add_argument(

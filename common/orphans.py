@@ -15,6 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from common import memory
+from common.log import log
+
 _PATIENCE: Final = 2.0  # seconds that they may take to reset their connections
 
 Process = tuple[int, int]  # process id, and the clock tick of its start: a number alone comes back
@@ -35,7 +38,10 @@ class Orphans:
     def remember(self, pids: Iterable[int]) -> None:
         """Writes down these, the workers of now, beside those of before."""
         workers = [(pid, tick) for pid in pids if (tick := _started(pid)) is not None]
-        self._memory.write_text(json.dumps([*self._alive, *workers]))
+        try:
+            memory.write(self._memory, json.dumps([*self._alive, *workers]))
+        except OSError as error:
+            log.warning("a later daemon will not know the workers: cannot write %s: %s", self._memory, error.strerror)
 
     def end(self) -> None:
         """Lets those of before reset their connections and end; the file is of no use then."""

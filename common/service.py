@@ -62,6 +62,7 @@ class Service(Generic[RoleConfig]):
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._stop)
         self._loop.on_signal(signal.SIGHUP, lambda: self._reload(lambda _: None))
+        self._invocation.file("failure").unlink(missing_ok=True)
         log.info("ready: %s", work())
         self._told = self._status()
         self._supervisor.ready(self._told)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from common import memory
 from common.log import log
-from common.system import SystemLacks
+from common.system import SystemLacks, lack
 
 
 class Setting(Protocol):
@@ -76,9 +77,9 @@ class Settings:
         try:
             former = {setting.name: value for setting in self._settings if (value := setting.read()) is not None}
             former.update(self._remembered())
-            self._memory.write_text(json.dumps(former))
+            memory.write(self._memory, json.dumps(former))
         except OSError as error:
-            raise SystemLacks(f"cannot note the settings of now in {self._memory}: {error.strerror}") from None
+            raise lack(error, f"cannot note the settings of now in {self._memory}") from None
         for setting in self._settings:
             now = setting.read()
             if now is None or now == setting.value:

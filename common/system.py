@@ -19,6 +19,16 @@ class Unavailable(SystemLacks):
     """What is missing may come by itself, or somebody else has it for now: trying again later makes sense."""
 
 
+class AlreadyRuns(Unavailable):
+    """Another daemon has what this one needs."""
+
+
+def lack(error: OSError, text: str) -> SystemLacks:
+    """Because of ``error``, which may pass if it is a full disk."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (Unavailable if full else SystemLacks)(f"{text}: {error.strerror or error}")
+
+
 def require_program(name: str, package: str) -> str:
     for directory in (*os.get_exec_path(), "/usr/sbin", "/sbin", "/usr/bin", "/bin"):
         path = Path(directory, name)

@@ -205,7 +205,7 @@ def _ask(options: argparse.Namespace, question: Callable[[str, Path], Any]) -> A
         try:
             answers[role] = question(role, options.run_dir)
         except Unreachable as reason:
-            if options.role or not isinstance(reason, Absent):
+            if options.role or not isinstance(reason, Absent) or reason.last_words:
                 _complain(f"hybridctl: {reason}")
                 answers[role] = None
     if not answers:

@@ -19,7 +19,11 @@ class Unreachable(Exception):
 
 
 class Absent(Unreachable):
-    """There is no control socket: the daemon does not run."""
+    """There is no control socket: the daemon does not run. ``last_words`` say why, if it has failed."""
+
+    def __init__(self, text: str, last_words: str = "") -> None:
+        super().__init__(f"{text}; its last words: {last_words}" if last_words else text)
+        self.last_words = last_words
 
 
 def ask(role: str, run_dir: Path, command: str, patience: float = PATIENCE, **arguments: str) -> Any:
@@ -36,7 +40,7 @@ def why(error: OSError, role: str, path: Path, patience: float) -> Unreachable:
     """What an error of the socket means."""
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            return Absent(f"hybrid-{role} is not running (no {path})")
+            return Absent(f"hybrid-{role} is not running (no {path})", _last_words(path))
         case ConnectionRefusedError():
             return Unreachable(f"hybrid-{role} is not running (nobody listens at {path})")
         case PermissionError():
@@ -48,6 +52,14 @@ def why(error: OSError, role: str, path: Path, patience: float) -> Unreachable:
         case BrokenPipeError() | ConnectionResetError():
             return _hung_up(role)
     return Unreachable(f"hybrid-{role} cannot be asked at {path}: {error.strerror or error}")
+
+
+def _last_words(path: Path) -> str:
+    """In the file beside the socket."""
+    try:
+        return path.with_suffix(".failure").read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def result(role: str, command: str, line: bytes) -> Any:

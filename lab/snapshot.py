@@ -22,8 +22,8 @@ ENDPOINT_ID = re.compile(r"\bid \d+ ")  # the kernel goes on counting from those
 def snapshot(node: Node, run_dir: Path) -> Snapshot:
     """The node's packet filter, routing, Multipath TCP, settings, sockets, processes, and the files in `run_dir`.
 
-    What is not in it: counters, what packets have put into sets, and the numbers of processes, rules and endpoints,
-    which are new each time.
+    What is not in it: a daemon's last words, counters, what packets have put into sets, and the numbers of processes,
+    rules and endpoints, which are new each time.
     LabError if a command to look with fails.
     """
     return {
@@ -37,7 +37,7 @@ def snapshot(node: Node, run_dir: Path) -> Snapshot:
         "listeners": sorted(" ".join(line.split()) for line in chain(_run(node, "ss -Hlnt"), _run(node, "ss -HlnM"))),
         "queues": _queues(node),
         "processes": sorted(map(_command, node.pids())),
-        "files": sorted(f"{path.name}{_kind(path)}" for path in run_dir.iterdir()),
+        "files": sorted(f"{path.name}{_kind(path)}" for path in run_dir.iterdir() if path.suffix != ".failure"),
     }
 
 

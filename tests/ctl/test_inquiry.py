@@ -55,6 +55,13 @@ def test_no_socket(tmp_path: Path) -> None:
     assert str(caught.value) == f"hybrid-cpe is not running (no {tmp_path}/cpe.sock)"
 
 
+def test_last_words(tmp_path: Path) -> None:
+    (tmp_path / "cpe.failure").write_text("file:3: wrong")
+    with pytest.raises(Absent) as caught:
+        ask("cpe", tmp_path, "flows")
+    assert str(caught.value) == f"hybrid-cpe is not running (no {tmp_path}/cpe.sock); its last words: file:3: wrong"
+
+
 def test_no_run_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for missing in (tmp_path / "missing", tmp_path / "file"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.nfqueue import Queue
+from ctl.inquiry import Absent, ask
 from lab.access import Kind
 from lab.daemons import Daemon, Options, cpe_daemon, hag_daemon
 from lab.node import Node
@@ -282,7 +283,30 @@ def test_run_directory_with_too_long_a_name(lab: Lab, fails: Fails, tmp_path: Pa
     directory = tmp_path / ("x" * 100)  # unix(7): the path of a socket has at most 107 bytes
     sentence = fails(make(lab, role), arguments=["--run-dir", str(directory)])
     assert sentence == f"cannot make the control socket {directory}/{role}.sock: AF_UNIX path too long"
-    assert list(directory.iterdir()) == []
+    assert [path.name for path in directory.iterdir()] == [f"{role}.failure"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("role", ROLES)
+def test_full_disk(lab: Lab, fails: Fails, role: str) -> None:
+    daemon = make(lab, role)
+    full = f"mount -t tmpfs -o size=8k none {daemon.run_dir} && head -c 8192 /dev/zero >{daemon.run_dir}/full"
+    sentence = fails(daemon, UNAVAILABLE, prefix=privately(full))
+    assert sentence == (f"cannot note the settings of now in {daemon.run_dir}/{role}.settings: No space left on device")
+
+
+def test_last_words(lab: Lab, fails: Fails) -> None:
+    daemon = make(lab, "hag", {"access": ["nosuch"]})
+    sentence = fails(daemon, UNAVAILABLE)
+    with pytest.raises(Absent) as caught:
+        ask("hag", daemon.run_dir, "status")
+    assert caught.value.last_words == sentence
+    daemon = make(lab, "hag")
+    daemon.start()
+    assert daemon.stop() == 0
+    with pytest.raises(Absent) as caught:
+        ask("hag", daemon.run_dir, "status")
+    assert caught.value.last_words == ""
 
 
 # Programs, and kernels that lack a feature
