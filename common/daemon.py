@@ -78,7 +78,8 @@ def main(
     """Parses the command line, loads the configuration and runs the daemon; returns the exit status."""
     options = command_line(role, summary).parse_args(arguments)
     logging.start(f"hybrid-{role}", options.log_level or "info", options.log_to)
-    faulthandler.enable()  # SIGABRT, by which whatever hangs is ended, then shows where
+    with contextlib.suppress(RuntimeError):  # without standard error
+        faulthandler.enable()  # SIGABRT, by which whatever hangs is ended, then shows where
 
     def read() -> tuple[RoleConfig, str]:
         text = config.read(options.config)

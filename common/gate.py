@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from common import marks, packet, transparent
 from common.connection import Connection, Held, Key
 from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
-from common.log import log
+from common.log import about, log, tell, told_in_full
 from common.loop import IN, Loop
 from common.mptcp import Answer
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
@@ -177,6 +177,8 @@ class Gate:
         connection.why = self._learn(connection)
         if connection.why is not None:
             self.counters[f"plain: {connection.why}"] += 1
+        if told_in_full():
+            tell(connection.key, "opened: bonded" if connection.why is None else f"plain: {connection.why}")
 
     def look_at(self, connection: Connection) -> None:
         if not self._unproved and not self._young:
@@ -354,6 +356,8 @@ class Gate:
 
     def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str, *, strip: bool = False) -> None:
         self.counters[f"passed: {reason}"] += 1
+        if syn is not None and told_in_full():
+            tell((syn.source, syn.sport, syn.destination, syn.dport), f"passed: {reason}")
         payload = None
         if strip and syn is not None and not syn.signed:
             payload = packet.strip_mp_capable(queued.payload)
@@ -407,7 +411,7 @@ class Gate:
             try:
                 connection.handle(Event.EXPIRED)
             except FlowError:
-                log.exception("flow %s", connection.key)
+                log.exception("flow %s", connection.key, extra=about(flow=connection.key))
         self._sweeping = bool(self._opening)
         if self._sweeping:
             self.loop.call_later(_SWEEP, self._sweep)

@@ -24,13 +24,24 @@ SINKS = ("auto", "journal", "syslog", "stderr")
 
 _JOURNAL: Final = "/run/systemd/journal/socket"
 _SYSLOG: Final = "/dev/log"
-_BURST, _PERIOD = 10, 10.0  # records of a kind, seconds
+_BURST, _PERIOD = 30, 10.0  # records of a kind (a start changes a dozen settings), seconds
+_FLOW: Final = "%s port %d to %s port %d"
 _FIELDS: Final = "fields"  # the attribute of a record that has them
 
 
 def about(**fields: object) -> dict[str, dict[str, str]]:
     """For `extra` of a record: what it is about, such as link, flow, worker, reason; in the journal HYBRID_LINK, ..."""
     return {_FIELDS: {name: str(value) for name, value in fields.items()}}
+
+
+def told_in_full() -> bool:
+    """Whether records of single connections are wanted; each would cost time otherwise."""
+    return log.isEnabledFor(logging.DEBUG)
+
+
+def tell(flow: tuple[str, int, str, int], what: str) -> None:
+    """A record of one connection: client and server with their ports."""
+    log.debug(f"%s: {_FLOW}", what, *flow, extra=about(flow=_FLOW % flow, reason=what))
 
 
 def one_line(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from common import memory
-from common.log import log
+from common.log import about, log
 from common.system import SystemLacks, lack
 
 
@@ -88,7 +88,8 @@ class Settings:
                 setting.write(setting.value)
             except OSError as error:
                 raise SystemLacks(f"cannot set {setting.name} to {setting.value}: {error.strerror}") from None
-            log.info("%s changed from %s to %s: %s", setting.name, now, setting.value, setting.why)
+            why = about(setting=setting.name, reason=setting.why)
+            log.info("%s changed from %s to %s: %s", setting.name, now, setting.value, setting.why, extra=why)
 
     def restore(self) -> None:
         """Gives back the former values."""

@@ -23,7 +23,7 @@ from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
 from common.flow import LIFETIME_IN_A_CROWD, State
 from common.gate import Role
-from common.log import log
+from common.log import about, log
 from common.loop import IN, Loop, Timer
 from common.orphans import Orphans
 from common.packet import Segment
@@ -126,7 +126,8 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         undo.callback(control.close)
         for family, name in routing.default_devices().items():
             if name not in {link.device for link in config.links}:
-                log.warning("the default route of %s goes by '%s', which is no link: that is not bonded", family, name)
+                text = "the default route of %s goes by '%s', which is no link: that is not bonded"
+                log.warning(text, family, name, extra=about(device=name))
         links = " and ".join(devices)
         service.run(lambda: f"bonding connections from {', '.join(service.config.lan)} over {links}")
     if loop.failure:
@@ -177,7 +178,7 @@ class Paths:
 
     def _perform(self, orders: list[Join]) -> None:
         for join in orders:
-            log.debug("%s", join)
+            log.debug("%s", join, extra=about(token=join.token, link=self._joins.name(join.local.id)))
             self._manager.join(join.token, join.local, join.remote)
 
 

@@ -85,6 +85,10 @@ class Joins:
             return ()
         return tuple(self._links[id].name for id, subflow in known.subflows.items() if subflow.up)
 
+    def name(self, link: int) -> str:
+        """Of a secondary link, by its id."""
+        return self._links[link].name
+
     def grown(self, token: int) -> list[Join]:
         """A worker says that this connection is worth more subflows; it may be over by now."""
         known = self._known.get(token)

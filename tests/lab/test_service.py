@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,11 +65,16 @@ class Systemd:
         (directory / "labs").mkdir()
         self.notes = self._receiver("notify")
         self.journal = self._receiver("journal")
+        self.records: list[dict[str, str]] = []  # that have come to the journal
+        self._thread = threading.Thread(target=self._listen)
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.journal.shutdown(socket.SHUT_RD)
+        self._thread.join()
         self.notes.close()
         self.journal.close()
 
@@ -112,14 +118,10 @@ class Systemd:
             pass
         return status
 
-    def records(self) -> list[dict[str, str]]:
-        """What has come to the journal since the last call."""
-        found = []
-        while True:
-            try:
-                found.append(fields(self.journal.recv(1 << 16)))
-            except BlockingIOError:
-                return found
+    def _listen(self) -> None:
+        self.journal.setblocking(True)
+        while datagram := self.journal.recv(1 << 16):
+            self.records.append(fields(datagram))
 
     def _receiver(self, name: str) -> socket.socket:
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -172,10 +174,13 @@ def test_from_ready_to_stopped(lab: Lab, systemd: Systemd, role: str) -> None:
     assert ready["STATUS"].endswith("; 0 connections now")
     beats = [systemd.note("WATCHDOG") and time.monotonic() for _ in range(2)]
     assert beats[1] - beats[0] < 2.0
+    assert daemon.control("log", level="debug") == {"level": "debug"}
     with Flows(lab) as flows:
         assert flows.open(6).bonded_by(daemon)
         systemd.status("; 1 connection now")
-    assert daemon.control("log", level="debug") == {"level": "debug"}
+    (opened,) = (record for record in systemd.records if record.get("HYBRID_REASON") == "opened: bonded")
+    assert opened["HYBRID_FLOW"].endswith(f" to {lab.server.address('core', 6)} port 7")
+    assert opened["PRIORITY"] == "7"
     daemon.configure("config nonsense\n")
     assert daemon.control("reload")["errors"]
     assert int(systemd.note("RELOADING")["MONOTONIC_USEC"]) <= time.monotonic() * 1e6
@@ -183,20 +188,20 @@ def test_from_ready_to_stopped(lab: Lab, systemd: Systemd, role: str) -> None:
     assert trouble.startswith(WORK[role])
     assert f"the configuration file is not in force: {daemon.config_file}:1: " in trouble
     os.kill(daemon.status()["workers"][0]["pid"], signal.SIGKILL)
-    until(lambda: "has died" in str(records := systemd.records()) and check_fields(role, records), "it is logged")
+    until(lambda: any("has died" in record["MESSAGE"] for record in systemd.records), "it is logged")
+    check_fields(role, systemd.records)
     assert daemon.stop() == 0
     assert systemd.note("STOPPING")["STATUS"].startswith("stopping")
     assert other.stop() == 0
     assert difference(before, look(daemon)) == []
 
 
-def check_fields(role: str, records: list[dict[str, str]]) -> bool:
+def check_fields(role: str, records: list[dict[str, str]]) -> None:
     (died,) = (record for record in records if "has died" in record["MESSAGE"])
     assert died["SYSLOG_IDENTIFIER"] == f"hybrid-{role}"
     assert died["PRIORITY"] == "3"
     assert died["HYBRID_WORKER"] == "0"
     assert died["HYBRID_REASON"] == "killed by SIGKILL"
-    return True
 
 
 @pytest.mark.full
