@@ -181,6 +181,9 @@ def device(text: str) -> str:
     return text
 
 
+_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
+
+
 def prefix(text: str) -> Network:
     """An IPv4 or IPv6 prefix, or an address for the prefix of that address alone."""
     address, slash, length = text.partition("/")
@@ -192,6 +195,9 @@ def prefix(text: str) -> Network:
         raise ValueError(f"'{text}' is not an IPv4 or IPv6 prefix") from None
     if network.network_address != ipaddress.ip_address(address):
         raise ValueError(f"'{text}' has bits set after its length (did you mean '{network}'?)")
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):  # as which it would match no packet
+        ipv4 = ipaddress.ip_network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+        raise ValueError(f"'{text}' is IPv4 in IPv6's words (did you mean '{ipv4}'?)")
     return network
 
 

@@ -301,6 +301,29 @@ def test_not_a_prefix(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:cb00:7107", "203.0.113.7/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+    ],
+)
+def test_an_ipv4_prefix_is_not_said_in_ipv6(text: str, meant: str) -> None:
+    """It would guard nothing: no packet has such an address."""
+    assert (
+        complaint("hag", f"list protect '{text}'")
+        == f"hag 'hag', option 'protect': '{text}' is IPv4 in IPv6's words (did you mean '{meant}'?)"
+    )
+
+
+@pytest.mark.parametrize("text", ["64:ff9b::203.0.113.0/120", "::/8", "::fffe:0:0/96", "2002:cb00:7100::/40"])
+def test_a_prefix_that_is_not_ipv4(text: str) -> None:
+    found = config.parse(HAG + f"\tlist protect '{text}'\n", "f").hag
+    assert found is not None
+    assert [it.version for it in found.protect] == [6]
+
+
+@pytest.mark.parametrize(
     ("section", "line", "expected"),
     [
         (
