@@ -66,6 +66,7 @@ HAG = """\
 insert rule inet lab_firewall forward iifname "core" oifname "xdsl" accept
 """
 
+CLIENTS = 16
 TRANSFER = 4_000_000  # bytes
 
 
@@ -80,7 +81,7 @@ class Inbound(Pair):
         hag: str = "1",
         protect: Sequence[str] = (),
         workers: int | None = None,
-        credulous: bool = False,
+        starter: Sequence[str] = (),
     ) -> None:
         """`workers` of each box; None is as many as there are by default."""
         options: Options = {} if workers is None else {"workers": workers}
@@ -88,7 +89,7 @@ class Inbound(Pair):
             accesses,
             cpe_options={"inbound": cpe, **options},
             hag_options={"inbound": hag, "protect": protect, **options},
-            starter=[sys.executable, "-m", "lab.credulous"] if credulous else [],
+            starter=starter,
         )
 
     def __enter__(self) -> Pair:
@@ -132,7 +133,7 @@ def protecting() -> Pair:
 
 
 def credulous() -> Pair:
-    return Inbound(protect=PROTECTED, credulous=True)
+    return Inbound(protect=PROTECTED, starter=[sys.executable, "-m", "lab.credulous"])
 
 
 def address(bench: Bench, outside: int = OUTSIDE, inside: int = INSIDE) -> tuple[str, int]:
@@ -149,16 +150,16 @@ def inside_listener(bench: Bench, port: int = INSIDE) -> socket.socket:
     return listener
 
 
-def outside_client(bench: Bench) -> socket.socket:
+def outside_client(bench: Bench, source: str = "") -> socket.socket:
     client = bench.tcp(bench.lab.server, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
-    client.bind((bench.server_address, 0))
+    client.bind((source or bench.server_address, 0))
     return client
 
 
-def connect(bench: Bench) -> Ends:
+def connect(bench: Bench, source: str = "") -> Ends:
     """A connection from the Internet with both its ends; the host inside sees whose it is."""
     with inside_listener(bench) as listener:
-        client = outside_client(bench)
+        client = outside_client(bench, source)
         client.connect(address(bench))
         server, peer = listener.accept()
     bench.undo(server.close)
@@ -456,6 +457,33 @@ def lost_to_a_subscriber(bench: Bench) -> None:
         bench.hag.restart()
     exchange(connect(bench))
     bench.bonded()
+
+
+def two_workers() -> Pair:
+    return Inbound(workers=2)
+
+
+@row("7ad", "from the Internet: two workers on each box share the connections", setup=two_workers, slow=True)
+def shared(bench: Bench) -> None:
+    length = 26 if bench.family == 4 else 64
+    stem = bench.server_address.removesuffix("10")
+    sources = [f"{stem}{number}" for number in range(20, 20 + CLIENTS)]
+    nodad = " nodad" if bench.family == 6 else ""
+    bench.lab.server.configure(f"address add {source}/{length} dev core{nodad}" for source in sources)
+    bench.undo(lambda: bench.lab.server.configure(f"address del {it}/{length} dev core" for it in sources))
+    everybody = [connect(bench, source) for source in sources]
+    for number, ends in enumerate(everybody):
+        exchange(ends, 100_000, number)
+    for daemon in both(bench):
+        equal(f"bonded at {daemon.name}", [it["bonded"] for it in bench.flows(daemon)], [True] * CLIENTS)
+        flows = [worker["flows"] for worker in daemon.status()["workers"]]
+        # Addresses decide, so it is by chance: once in 32 768 times all have the same worker.
+        expect(len(flows) == 2 and all(flows), f"the workers of {daemon.name} have {flows} connections")
+    for ends in everybody[::2]:
+        ends.client.close()
+        equal("how it ends", receive_all(ends.server).ending, "RST")
+    for number, ends in enumerate(everybody[1::2]):
+        exchange(ends, 10_000, number)
 
 
 def multipath(bench: Bench, node: Node) -> socket.socket:

@@ -51,7 +51,14 @@ def passes(bench: Bench, reason: str, connections: int = 1) -> Iterator[None]:
 
 
 def dial(bench: Bench, source: str, server: str = "", port: int = 0, tos: int = 0) -> Ends:
-    """A connection from one address to one, over which something is carried both ways."""
+    """A connection from one address to one, over which something is carried both ways, and its end."""
+    ends = connected(bench, source, server, port, tos)
+    ends.client.close()
+    return ends
+
+
+def connected(bench: Bench, source: str, server: str = "", port: int = 0, tos: int = 0) -> Ends:
+    """The same without the end."""
     server = server or bench.server_address
     listener = bench.tcp(bench.lab.server, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
     listener.bind((server, port))
@@ -66,7 +73,6 @@ def dial(bench: Bench, source: str, server: str = "", port: int = 0, tos: int = 
     bench.undo(accepted.close)
     ends = Ends(client, accepted)
     exchange(ends)
-    client.close()
     listener.close()
     return ends
 

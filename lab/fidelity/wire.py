@@ -62,6 +62,10 @@ class Wire:
         self._address = (device, bytes.fromhex(link["address"].replace(":", "")) if has_address else b"")
 
     def send(self, syn: Syn) -> None:
+        self.put(syn.packet())
+
+    def put(self, data: bytes) -> None:
+        """From the IP header on."""
         device, address = self._address
-        kind = 0x86DD if ":" in syn.destination else 0x0800
-        self._socket.sendto(syn.packet(), (device, kind, 0, 0, address))
+        kind = 0x86DD if data[0] >> 4 == 6 else 0x0800
+        self._socket.sendto(data, (device, kind, 0, 0, address))

@@ -218,6 +218,28 @@ FAULTS = (
         family=6,
     ),
     Mutation(
+        name="an error of the router's own kernel lost",
+        file="nftables/deliver.nft",
+        old="\tmeta mark & 0xf0000000 == 0x50000000 goto to_server_leg\n",
+        new="\tmeta mark & 0xf0000000 == 0x50000000 accept\n",
+        rows=("1h",),
+        family=6,
+    ),
+    Mutation(
+        name="an RST from the Internet not heard",
+        file="nftables/inbound-hag.nft",
+        old="\t\tiifname != @access goto gives_up_inbound\n",
+        new="\t\tiifname != @access accept\n",
+        rows=("7y",),
+    ),
+    Mutation(
+        name="marks of others believed",
+        file="nftables/hybrid-cpe.nft",
+        old='iifname != "lo" meta mark & 0xff000000 != 0x0 meta mark set',
+        new='iifname "lo" meta mark 0x1 meta mark set',
+        rows=("14d",),
+    ),
+    Mutation(
         name="a silent drop forgotten",
         file="common/blackholes.py",
         old="                self._lost(host, destination, began, now)\n",

@@ -105,6 +105,7 @@ def test_what_the_kernel_answers_by_itself_is_known_by_the_marks_of_what_arrives
     between = {mark for mark in ours() if marks.DELIVER <= mark <= max(marks.REFUSE.values())}
     assert between == {marks.DELIVER, *marks.REFUSE.values()}
     for file in ("hybrid-cpe.nft", "hybrid-hag.nft"):
+        assert f'iifname != "lo" meta mark & {marks.MASK:#x} != 0x0 meta mark set' in (NFTABLES / file).read_text()
         text = (NFTABLES / file).read_text()
         assert f"< {min(between):#x} accept" in text
         assert f"> {max(between):#x} accept" in text
