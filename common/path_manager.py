@@ -2,7 +2,8 @@
 """The kernel's Multipath TCP path manager: its events, subflows on demand, announced addresses.
 
 Generic netlink family mptcp_pm (Documentation/netlink/specs/mptcp_pm.yaml, net/mptcp/pm_netlink.c, pm_userspace.c).
-pyroute2 encodes and decodes the messages; the sockets are our own, because events must wake the loop.
+pyroute2 encodes and decodes the commands; events come to a socket of our own, because they must wake the loop, and are
+read without it (common/path_events.py).
 """
 
 from __future__ import annotations
@@ -21,17 +22,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
 from common.log import log
-from common.path_events import (
-    Announced,
-    Closed,
-    Created,
-    Endpoint,
-    Established,
-    JoinFailed,
-    PathEvent,
-    SubflowClosed,
-    SubflowEstablished,
-)
+from common.path_events import Endpoint, JoinFailed, PathEvent, read
 from common.system import SystemLacks, Unavailable
 
 _FAMILY: Final = "mptcp_pm"
@@ -46,33 +37,7 @@ _NLA_F_NESTED: Final = 0x8000
 _ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SUBFLOW_CREATE = 1, 2, 3, 5, 6, 10
 _FLAG_SIGNAL: Final = 1
 
-_CREATED, _ESTABLISHED, _CLOSED, _ANNOUNCED, _SUB_ESTABLISHED, _SUB_CLOSED = 1, 2, 3, 6, 10, 11
-
-
-class _event(genlmsg):  # type: ignore[misc]
-    """enum mptcp_event_attr: the same family as the commands, another attribute table."""
-
-    nla_map = (
-        ("MPTCP_ATTR_UNSPEC", "none"),
-        ("MPTCP_ATTR_TOKEN", "uint32"),
-        ("MPTCP_ATTR_FAMILY", "uint16"),
-        ("MPTCP_ATTR_LOC_ID", "uint8"),
-        ("MPTCP_ATTR_REM_ID", "uint8"),
-        ("MPTCP_ATTR_SADDR4", "ip4addr"),
-        ("MPTCP_ATTR_SADDR6", "ip6addr"),
-        ("MPTCP_ATTR_DADDR4", "ip4addr"),
-        ("MPTCP_ATTR_DADDR6", "ip6addr"),
-        ("MPTCP_ATTR_SPORT", "be16"),
-        ("MPTCP_ATTR_DPORT", "be16"),
-        ("MPTCP_ATTR_BACKUP", "uint8"),
-        ("MPTCP_ATTR_ERROR", "uint8"),
-        ("MPTCP_ATTR_FLAGS", "uint16"),
-        ("MPTCP_ATTR_TIMEOUT", "uint32"),
-        ("MPTCP_ATTR_IF_IDX", "uint32"),
-        ("MPTCP_ATTR_RESET_REASON", "uint32"),
-        ("MPTCP_ATTR_RESET_FLAGS", "uint32"),
-        ("MPTCP_ATTR_SERVER_SIDE", "uint8"),
-    )
+_NLMSGHDR = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 
 
 class _command(genlmsg):  # type: ignore[misc]
@@ -155,19 +120,17 @@ class PathManager:
 
     def _read(self, data: bytes) -> Iterator[PathEvent]:
         start = 0
-        while start + 16 <= len(data):
-            length, kind, _, sequence, _ = struct.unpack_from("=IHHII", data, start)
-            if length < 16:
+        while start + _NLMSGHDR.size <= len(data):
+            length, kind, _, sequence, _ = _NLMSGHDR.unpack_from(data, start)
+            if length < _NLMSGHDR.size:
                 return
             if kind == _NLMSG_ERROR:
-                (code,) = struct.unpack_from("=i", data, start + 16)
+                (code,) = struct.unpack_from("=i", data, start + _NLMSGHDR.size)
                 order = self._orders.pop(sequence, None)
                 if code and order is not None:
                     yield JoinFailed(*order, -code)
             elif kind == self._id:
-                message = _event(data[start : start + length])
-                message.decode()
-                event = _read_event(message)
+                event = read(data[start + _NLMSGHDR.size : start + length])
                 if event is not None:
                     yield event
             start += (length + 3) & ~3
@@ -305,39 +268,3 @@ def _end(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.device:
         attributes.append(("MPTCP_PM_ADDR_ATTR_IF_IDX", endpoint.device))
     return {"attrs": attributes}
-
-
-def _read_event(message: Any) -> PathEvent | None:
-    kind, token = message["cmd"], message.get_attr("MPTCP_ATTR_TOKEN")
-    if token is None:
-        return None  # listeners come and go without a connection
-    if kind == _CREATED:
-        return Created(token)
-    if kind == _ESTABLISHED:
-        return Established(token, message.get_attr("MPTCP_ATTR_FAMILY"))
-    if kind == _CLOSED:
-        return Closed(token)
-    if kind == _ANNOUNCED:
-        return Announced(token, _remote(message))
-    if kind == _SUB_ESTABLISHED:
-        return SubflowEstablished(token, _local(message), _remote(message))
-    if kind == _SUB_CLOSED:
-        return SubflowClosed(token, _local(message), _remote(message), message.get_attr("MPTCP_ATTR_ERROR") or 0)
-    return None
-
-
-def _local(message: Any) -> Endpoint:
-    return Endpoint(
-        message.get_attr("MPTCP_ATTR_SADDR4") or message.get_attr("MPTCP_ATTR_SADDR6") or "",
-        message.get_attr("MPTCP_ATTR_SPORT") or 0,
-        message.get_attr("MPTCP_ATTR_LOC_ID") or 0,
-        message.get_attr("MPTCP_ATTR_IF_IDX") or 0,
-    )
-
-
-def _remote(message: Any) -> Endpoint:
-    return Endpoint(
-        message.get_attr("MPTCP_ATTR_DADDR4") or message.get_attr("MPTCP_ATTR_DADDR6") or "",
-        message.get_attr("MPTCP_ATTR_DPORT") or 0,
-        message.get_attr("MPTCP_ATTR_REM_ID") or 0,
-    )
