@@ -56,6 +56,8 @@ SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_early_demux", "0", "what is forwarded must not meet the TIME_WAIT of an earlier connection"),
 )
 
+_COMPANY: Final = 0.02  # seconds that path events wait for others
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return daemon.main(
@@ -135,14 +137,18 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
 
 
 class Paths:
-    """Subflows over the secondary links: the path manager's events and the workers' news in, orders out."""
+    """Subflows over the secondary links: the path manager's events and the workers' news in, orders out.
+
+    Most events are of short connections, for which there is nothing to do. So after a look the next ones wait for
+    company: a wake-up for each would cost more than what is in it.
+    """
 
     def __init__(self, loop: Loop, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
         self._loop = loop
         self._manager = PathManager()
         self._joins = Joins(_secondary_links(config, devices), _join_endpoints(config))
         self._timer: Timer | None = None
-        loop.add(self._manager.fileno(), IN, lambda _events: self._on_events())
+        self._watch()
 
     def close(self) -> None:
         self._loop.remove(self._manager.fileno())
@@ -156,11 +162,19 @@ class Paths:
         return self._joins.links_of(token)
 
     def grown(self, tokens: list[int]) -> None:
-        self._on_events()  # a connection's birth was told before its growth, on the other socket
+        self._read()  # a connection's birth was told before its growth, on the other socket
         for token in tokens:
             self._perform(self._joins.grown(token))
 
-    def _on_events(self) -> None:
+    def _watch(self) -> None:
+        self._loop.add(self._manager.fileno(), IN, self._on_events)
+
+    def _on_events(self, _events: int) -> None:
+        self._loop.remove(self._manager.fileno())
+        self._loop.call_later(_COMPANY, self._watch)
+        self._read()
+
+    def _read(self) -> None:
         for event in self._manager.events():
             log.debug("%s", event)
             self._perform(self._joins.handle(event, self._loop.now()))
