@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from common import marks, mptcp
 from common.flow import LOST_AFTER, Action, Event, Refusal, State, held_for, refusal, step
-from common.loop import EDGE, ERR, IN, OUT, RDHUP, Loop
+from common.loop import EDGE, ERR, HUP, IN, OUT, RDHUP, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.proof import Looks, Proof
 from common.relay import PipePool, Relay
@@ -65,6 +64,7 @@ class Connection:
         "_heard",
         "_isn",
         "_looks",
+        "_missed",
         "_owner",
         "_relay",
         "_server",
@@ -99,6 +99,7 @@ class Connection:
         self._asked = server.proto == MPTCP
         self._relay: Relay | None = None
         self._error = 0
+        self._missed = 0  # events of the server leg that came before the relay
         self._looks: Looks | None = None  # of a connection that began as Multipath TCP, until it has proved to go on so
         owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
 
@@ -142,7 +143,7 @@ class Connection:
     def catch_up(self) -> None:
         """Does at once what the client leg's next event would have it do."""
         if self._relay is not None:
-            self._relay.on_client(IN | OUT | ERR)
+            self._relay.on_client(IN | OUT | RDHUP | ERR)
 
     def accepted(self, client: socket.socket) -> None:
         """The listener has the client leg."""
@@ -178,13 +179,15 @@ class Connection:
             return mptcp.subflows(self._relay.client) or mptcp.subflows(self._server)
         return mptcp.subflows(self._server)
 
-    def _on_connecting(self, _events: int) -> None:
+    def _on_connecting(self, events: int) -> None:
+        self._missed |= events  # what happens to the server leg before the client leg is there, the relay finds out
         if self.state is not State.HELD:
-            return  # what happens to the server leg before the client leg is there, the relay finds out
-        self._error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if self._error:
-            self.handle(Event.CONNECT_FAILED)
             return
+        if events & (ERR | HUP):
+            self._error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if self._error:
+                self.handle(Event.CONNECT_FAILED)
+                return
         self.handle(Event.CONNECTED)  # first: the client waits for it
         self.token = mptcp.token(self._server)
         if self.token is None and self._asked:
@@ -228,13 +231,13 @@ class Connection:
         return relay.client, relay.down.moved, relay.up.moved
 
     def _watch_looks(self, looks: Looks) -> None:
-        if not looks.under_way and looks.due(*self._multipath()[1:]):
+        if looks.due(*self._multipath()[1:]):
             looks.under_way = True
             self._owner.look_at(self)
 
     def _watch_growth(self) -> None:
         assert self._relay is not None
-        if self._looks is not None:
+        if self._looks is not None and not self._looks.under_way:
             self._watch_looks(self._looks)
         if not self.grown and self._relay.moved >= self._owner.join_after and self.state is not State.CLOSED:
             self.grown = True
@@ -299,6 +302,7 @@ class Connection:
             self._owner.count(f"cannot try again: {error.strerror}")
             self.handle(Event.EXPIRED)  # the client's next copy begins anew
             return
+        self._missed = 0
         self._owner.loop.add(self._server.fileno(), _WATCH, self._on_connecting)
         self.check()
 
@@ -313,9 +317,11 @@ class Connection:
             self._looks = Looks()
         loop = self._owner.loop
         loop.replace(relay.server.fileno(), self._on_server)
-        loop.add(relay.client.fileno(), _WATCH, self._on_client)
-        relay.start()
-        self._watch_growth()
+        loop.add(relay.client.fileno(), _WATCH, self._on_client)  # which tells of what has come already
+        if self._missed & ~OUT:
+            self._on_server(self._missed)
+        else:
+            self._watch_growth()  # without a byte, if that is what was asked for
 
     def _end_client(self) -> None:
         assert self._relay is not None
@@ -348,9 +354,10 @@ def _silent(leg: socket.socket) -> bool:
 
 
 def _end(leg: socket.socket) -> None:
-    # ENOTCONN: the peer has reset this leg already; its event is on the way and will say so.
-    with contextlib.suppress(OSError):
+    try:
         leg.shutdown(socket.SHUT_WR)
+    except OSError:
+        return  # ENOTCONN: the peer has reset this leg already; its event is on the way and will say so
 
 
 _PERFORM: dict[Action, Callable[[Connection], None]] = {

@@ -7,7 +7,9 @@ splice(2) and never enter Python; pipes come from a pool and are held only while
 
 Descriptors are watched edge-triggered and registered once. So an edge must never be forgotten: a half goes on until
 the kernel says EAGAIN, and it knows of which side: with an empty pipe the source has nothing, with a filled one the
-sink takes no more (splice reports both in the same way).
+sink takes no more (splice reports both in the same way). When copying, it need not be told: a source that gave less
+than the buffer holds had no more, and whatever comes later is an edge of its own (epoll(7), question 9). Only an end
+that has been told of already gets no other edge, so from then on a half reads on until it is there.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from common.loop import ERR, HUP, IN, OUT, RDHUP, Loop
 
 COPIED: Final = 128 * 1024
 PIPE: Final = 256 * 1024
+_BUFFER: Final = 256 * 1024
 _SPARE: Final = 64  # pipes that wait for use
 TURN: Final = 1 << 20  # bytes that one connection may move before the others have their turn
 
@@ -34,7 +37,8 @@ WAIT_SINK: Final = 1
 GIVE_WAY: Final = 2
 ENDED: Final = 3
 
-_READABLE: Final = IN | RDHUP | HUP | ERR
+_ENDING: Final = RDHUP | HUP | ERR
+_READABLE: Final = IN | _ENDING
 _WRITABLE: Final = OUT | HUP | ERR
 _SPLICE: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -86,15 +90,16 @@ class PipePool:
 class Half:
     """One direction: ``moved`` bytes so far, ``waits`` for its source, its sink, its turn, or has ENDED."""
 
-    __slots__ = ("_filled", "_left", "_pipe", "_pipes", "moved", "sink", "source", "waits")
+    __slots__ = ("_filled", "_left", "_pipe", "_pipes", "ends", "moved", "sink", "source", "waits")
 
-    buffer = memoryview(bytearray(256 * 1024))
+    buffer = memoryview(bytearray(_BUFFER))
 
     def __init__(self, source: socket.socket, sink: socket.socket, pipes: PipePool) -> None:
         self.source = source
         self.sink = sink
         self.moved = 0
         self.waits = WAIT_SOURCE
+        self.ends = False  # an event has told that the source ends after what there is to read
         self._left: memoryview | None = None  # copied from the source, not yet taken by the sink
         self._pipe: Pipe | None = None
         self._pipes = pipes
@@ -126,6 +131,8 @@ class Half:
                         return ENDED
                     if not self._send(self.buffer[:size]):
                         return WAIT_SINK
+                    if size < _BUFFER and not self.ends:
+                        return WAIT_SOURCE
                 else:
                     reader, writer = pipe
                     if not self._filled:
@@ -191,11 +198,6 @@ class Relay:
     def moved(self) -> int:
         return self.up.moved + self.down.moved
 
-    def start(self) -> None:
-        """Moves what has arrived already: its edges are gone."""
-        self._run(self.up, Event.UP_ENDED)
-        self._run(self.down, Event.DOWN_ENDED)
-
     def on_client(self, events: int) -> None:
         self._on_events(events, self.client, self.up, self.down)
 
@@ -215,6 +217,8 @@ class Relay:
         self.server.close()
 
     def _on_events(self, events: int, leg: socket.socket, outgoing: Half, incoming: Half) -> None:
+        if events & _ENDING:
+            outgoing.ends = True
         if events & ERR and leg.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             # Not to be found by the halves while they wait for the other leg. What was said before goes before.
             with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ import pytest
 from common import relay, transparent
 from common.flow import Action, Event, State, step
 from common.loop import EDGE, IN, OUT, RDHUP, Loop
-from common.relay import COPIED, GIVE_WAY, PIPE, TURN, Half, PipePool, Relay
+from common.relay import COPIED, GIVE_WAY, PIPE, TURN, WAIT_SINK, Half, PipePool, Relay
 from common.transparent import MPTCP, TCP
 from tests.running import PATIENCE, RunningLoop, until
 
@@ -66,7 +66,6 @@ class Relayed:
     def _start(self) -> None:
         self.running.loop.add(self.relay.client.fileno(), WATCH, self._watched(self.relay.on_client))
         self.running.loop.add(self.relay.server.fileno(), WATCH, self._watched(self.relay.on_server))
-        self.relay.start()
 
     def _watched(self, handler: Callable[[int], None]) -> Callable[[int], None]:
         def handle(events: int) -> None:
@@ -240,6 +239,19 @@ def test_what_came_before_the_start(connect: Connect) -> None:
     relayed.start()
     assert relayed.server.recv(100) == b"early"
     assert receive(relayed.client)[0] == len("banner")
+
+
+def test_an_end_that_was_told_while_the_sink_was_full(connect: Connect) -> None:
+    """It gets no edge of its own when the rest is read."""
+    relayed = connect(buffer=16384)
+    sent = 0
+    while relayed.running.call(lambda: relayed.relay.up.waits) != WAIT_SINK:
+        sent += relayed.client.send(MEGABYTE[:4096])
+    relayed.client.sendall(b"rest")
+    relayed.client.shutdown(socket.SHUT_WR)
+    until(lambda: relayed.running.call(lambda: relayed.relay.up.ends))
+    assert sent < COPIED
+    assert receive(relayed.server)[0] == sent + len("rest")
 
 
 def test_ping_pong_across_the_change_from_copying_to_splicing(connect: Connect) -> None:
@@ -559,7 +571,7 @@ def test_a_connection_with_plenty_to_move_does_not_keep_others_waiting(
 ) -> None:
     other = connect()
     hog = Relay(running.loop, plenty, abyss, PipePool(most=1), lambda event: None)  # type: ignore[arg-type]
-    running.call(hog.start)
+    running.call(lambda: hog.on_client(IN))
     other.client.sendall(b"x")
     assert other.server.recv(1) == b"x"
     before = running.call(lambda: hog.up.moved)
@@ -622,7 +634,6 @@ def relay_one(listener: socket.socket, target: socket.socket, family: int, proto
         one = Relay(loop, client, server, PipePool(most=1), lambda event: os._exit(1))
         loop.add(client.fileno(), WATCH, one.on_client)
         loop.add(server.fileno(), WATCH, one.on_server)
-        one.start()
         loop.run()
     finally:
         os._exit(1)
