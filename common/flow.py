@@ -35,7 +35,13 @@ import errno
 from typing import Final
 
 
-class State(enum.Enum):
+class _Key(enum.Enum):
+    """A key of tables: the one object that it is. (Enum's own hash, of the name, is computed in Python each time.)"""
+
+    __hash__ = object.__hash__
+
+
+class State(_Key):
     HELD = "held"
     RELEASED = "released"
     OPEN = "open"
@@ -44,7 +50,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class Event(enum.Enum):
+class Event(_Key):
     SYN_COPY = "syn-copy"  # the client sent its SYN again
     LOST = "lost"  # all SYNs of the server leg so far, it seems
     GAVE_UP = "gave-up"  # the client's RST for its SYN, or for our answer to it
@@ -57,7 +63,7 @@ class Event(enum.Enum):
     EXPIRED = "expired"  # the state's time is over
 
 
-class Action(enum.Enum):
+class Action(_Key):
     HOLD_COPY = "hold-copy"  # in place of the earlier one, if it begins anew with another sequence number
     COPY_TO_LISTENER = "copy-to-listener"  # let our TCP answer it
     RELEASE_SYN = "release-syn"  # the held SYN goes to the listener

@@ -13,7 +13,6 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 from common import marks
@@ -114,8 +113,7 @@ def server_leg(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             # The port is chosen at connect(), where the whole address pair must be unique, not the port alone.
-            with _if_the_kernel_can():
-                sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            _set_if_there_is(sock, socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
         sock.bind(source)
         error = sock.connect_ex(destination)
         if error not in (0, errno.EINPROGRESS):
@@ -142,19 +140,17 @@ def _prepare(sock: socket.socket, family: int, protocol: int, flow_buffer: int) 
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # Whoever sends has decided on its segments; held back a second time they only arrive later.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with _if_the_kernel_can():
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
+    _set_if_there_is(sock, socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
     # The kernel doubles both numbers.
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, (flow_buffer // _RECEIVED - _LAST) // 2)
     if protocol == TCP or flow_buffer < FLOW_BUFFER:
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, (flow_buffer // _SENT - _LAST) // 2)
 
 
-@contextlib.contextmanager
-def _if_the_kernel_can() -> Iterator[None]:
+def _set_if_there_is(sock: socket.socket, level: int, option: int, value: int) -> None:
     """For options that Multipath TCP sockets have had since 6.8 or 6.10 only: without them it goes on, less well."""
     try:
-        yield
+        sock.setsockopt(level, option, value)
     except OSError as error:
         if error.errno not in (errno.ENOPROTOOPT, errno.EOPNOTSUPP):
             raise
