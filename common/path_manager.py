@@ -2,68 +2,38 @@
 """The kernel's Multipath TCP path manager: its events, subflows on demand, announced addresses.
 
 Generic netlink family mptcp_pm (Documentation/netlink/specs/mptcp_pm.yaml, net/mptcp/pm_netlink.c, pm_userspace.c).
-pyroute2 encodes and decodes the commands; events come to a socket of our own, because they must wake the loop, and are
-read without it (common/path_events.py).
+Orders and events have a socket of their own, which wakes the loop; common/path_events.py reads the events.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nla
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.generic import GenericNetlinkSocket
-
+from common import netlink
 from common.log import log
+from common.netlink import GENERIC_HEADER, U8, U16, U32, Attributes, Netlink, attribute, attributes, nested
 from common.path_events import Endpoint, JoinFailed, PathEvent, read
 from common.system import SystemLacks, Unavailable
 
 _FAMILY: Final = "mptcp_pm"
 _EVENT_GROUP: Final = "mptcp_pm_events"
-_NETLINK_GENERIC: Final = 16
+_VERSION: Final = 1
 _SO_RCVBUFFORCE: Final = 33
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
-_NLMSG_ERROR: Final = 2
-_NLA_F_NESTED: Final = 0x8000
 
 _ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SUBFLOW_CREATE = 1, 2, 3, 5, 6, 10
 _FLAG_SIGNAL: Final = 1
 
-_NLMSGHDR = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-
-
-class _command(genlmsg):  # type: ignore[misc]
-    """enum mptcp_pm_attrs with what the userspace path manager adds."""
-
-    nla_map = (
-        ("MPTCP_PM_ATTR_UNSPEC", "none"),
-        ("MPTCP_PM_ATTR_ADDR", "end"),
-        ("MPTCP_PM_ATTR_RCV_ADD_ADDRS", "uint32"),
-        ("MPTCP_PM_ATTR_SUBFLOWS", "uint32"),
-        ("MPTCP_PM_ATTR_TOKEN", "uint32"),
-        ("MPTCP_PM_ATTR_LOC_ID", "uint8"),
-        ("MPTCP_PM_ATTR_ADDR_REMOTE", "end"),
-    )
-
-    class end(nla):  # type: ignore[misc]
-        nla_map = (
-            ("MPTCP_PM_ADDR_ATTR_UNSPEC", "none"),
-            ("MPTCP_PM_ADDR_ATTR_FAMILY", "uint16"),
-            ("MPTCP_PM_ADDR_ATTR_ID", "uint8"),
-            ("MPTCP_PM_ADDR_ATTR_ADDR4", "ip4addr"),
-            ("MPTCP_PM_ADDR_ATTR_ADDR6", "ip6addr"),
-            ("MPTCP_PM_ADDR_ATTR_PORT", "uint16"),
-            ("MPTCP_PM_ADDR_ATTR_FLAGS", "uint32"),
-            ("MPTCP_PM_ADDR_ATTR_IF_IDX", "int32"),
-        )
+# enum mptcp_pm_attrs, mptcp_pm_addr_attrs
+_ADDR, _SUBFLOWS, _TOKEN, _ADDR_REMOTE = 1, 3, 4, 6
+_END_FAMILY, _END_ID, _END_ADDR4, _END_ADDR6, _END_PORT, _END_FLAGS, _END_DEVICE = 1, 2, 3, 4, 5, 6, 7
 
 
 class PathManager:
@@ -71,11 +41,11 @@ class PathManager:
 
     def __init__(self) -> None:
         """Raises SystemLacks if the kernel has no path manager to talk to."""
-        self._id, group = _discover()
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_GENERIC)
+        self._id, groups = _find()
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.GENERIC)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
         self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, groups[_EVENT_GROUP])
         self._socket.setblocking(False)
         self._orders: dict[int, tuple[int, int]] = {}  # sequence number -> token, local id: orders without an answer
         self._sequence = 0
@@ -89,20 +59,10 @@ class PathManager:
     def join(self, token: int, local: Endpoint, remote: Endpoint) -> None:
         """Orders a subflow. The answer comes as an event: SubflowEstablished, SubflowClosed or JoinFailed."""
         self._sequence += 1
-        message = _command()
-        message["cmd"] = _SUBFLOW_CREATE
-        message["version"] = 1
-        message["attrs"] = [
-            ("MPTCP_PM_ATTR_TOKEN", token),
-            ("MPTCP_PM_ATTR_ADDR", _end(local), _NLA_F_NESTED),
-            ("MPTCP_PM_ATTR_ADDR_REMOTE", _end(remote), _NLA_F_NESTED),
-        ]
-        message["header"]["type"] = self._id
-        message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK
-        message["header"]["sequence_number"] = self._sequence
-        message.encode()
+        order = _command(_SUBFLOW_CREATE) + attribute(_TOKEN, U32.pack(token))
+        order += nested(_ADDR, *_end(local)) + nested(_ADDR_REMOTE, *_end(remote))
         self._orders[self._sequence] = (token, local.id)
-        self._socket.send(message.data)
+        self._socket.send(netlink.message(self._id, netlink.ACK, self._sequence, order))
 
     def events(self) -> Iterator[PathEvent]:
         """What has happened since the last call."""
@@ -119,21 +79,16 @@ class PathManager:
             yield from self._read(data)
 
     def _read(self, data: bytes) -> Iterator[PathEvent]:
-        start = 0
-        while start + _NLMSGHDR.size <= len(data):
-            length, kind, _, sequence, _ = _NLMSGHDR.unpack_from(data, start)
-            if length < _NLMSGHDR.size:
-                return
-            if kind == _NLMSG_ERROR:
-                (code,) = struct.unpack_from("=i", data, start + _NLMSGHDR.size)
+        for kind, _, sequence, body in netlink.messages(data):
+            if kind == netlink.ERROR:
+                (code,) = struct.unpack_from("=i", body)
                 order = self._orders.pop(sequence, None)
                 if code and order is not None:
                     yield JoinFailed(*order, -code)
             elif kind == self._id:
-                event = read(data[start + _NLMSGHDR.size : start + length])
+                event = read(body)
                 if event is not None:
                     yield event
-            start += (length + 3) & ~3
 
 
 class PortWaits(Exception):
@@ -145,10 +100,11 @@ class Announcer:
 
     def __init__(self) -> None:
         """Raises SystemLacks if the kernel has no path manager to talk to."""
-        self._generic = _connect()
+        self._id, _ = _find()
+        self._kernel = Netlink(netlink.GENERIC)
 
     def close(self) -> None:
-        self._generic.close()
+        self._kernel.close()
 
     def announce(self, endpoint: Endpoint) -> None:
         """Announces it and listens for joins there. One that is announced already stays: its subflows live by it.
@@ -157,57 +113,41 @@ class Announcer:
         """
         if self._find([endpoint]):
             return
-        address = _end(endpoint)
-        address["attrs"].append(("MPTCP_PM_ADDR_ATTR_FLAGS", _FLAG_SIGNAL))
+        signal = attribute(_END_FLAGS, U32.pack(_FLAG_SIGNAL))
         try:
-            self._request(_ADD_ADDR, ("MPTCP_PM_ATTR_ADDR", address, _NLA_F_NESTED))
-        except NetlinkError as error:
-            if error.code == errno.EADDRINUSE and not _listens(endpoint):
+            self._order(_ADD_ADDR, nested(_ADDR, *_end(endpoint), signal))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and not _listens(endpoint):
                 raise PortWaits from None
             raise Unavailable(
-                f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: "
-                f"{os.strerror(error.code)}"
+                f"the kernel does not listen for subflows at {endpoint.address} port {endpoint.port}: {error.strerror}"
             ) from None
 
     def withdraw(self, endpoints: Iterable[Endpoint]) -> None:
         """Announces these no more; fine if that was not the case."""
         for found in self._find(endpoints):
-            self._request(_DEL_ADDR, ("MPTCP_PM_ATTR_ADDR", _end(found), _NLA_F_NESTED))
+            self._order(_DEL_ADDR, nested(_ADDR, *_end(found)))
 
     def _find(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
         """Those of the kernel's endpoints that are at these addresses and ports."""
         wanted = {(endpoint.address, endpoint.port) for endpoint in endpoints}
         found = []
-        for message in self._request(_GET_ADDR, flags=NLM_F_DUMP):
-            address = message.get_attr("MPTCP_PM_ATTR_ADDR")
-            if address is None:
-                continue
-            endpoint = Endpoint(
-                address.get_attr("MPTCP_PM_ADDR_ATTR_ADDR4") or address.get_attr("MPTCP_PM_ADDR_ATTR_ADDR6"),
-                address.get_attr("MPTCP_PM_ADDR_ATTR_PORT") or 0,
-                address.get_attr("MPTCP_PM_ADDR_ATTR_ID"),
-            )
+        for told in self._kernel.dump(self._id, _command(_GET_ADDR)):
+            endpoint = _endpoint(attributes(attributes(told, GENERIC_HEADER.size)[_ADDR]))
             if (endpoint.address, endpoint.port) in wanted:
                 found.append(endpoint)
         return found
 
     def allow(self, subflows: int) -> None:
         """How many subflows beyond its first a connection may have (the kernel's maximum is 8). Raises OSError."""
-        try:
-            self._request(_SET_LIMITS, ("MPTCP_PM_ATTR_SUBFLOWS", subflows))
-        except NetlinkError as error:
-            raise OSError(error.code, os.strerror(error.code)) from None
+        self._order(_SET_LIMITS, attribute(_SUBFLOWS, U32.pack(subflows)))
 
     def allowed(self) -> int:
-        (limits,) = self._request(_GET_LIMITS, flags=0)
-        return int(limits.get_attr("MPTCP_PM_ATTR_SUBFLOWS"))
+        limits = attributes(self._kernel.ask(self._id, _command(_GET_LIMITS)), GENERIC_HEADER.size)
+        return int(U32.unpack(limits[_SUBFLOWS])[0])
 
-    def _request(self, command: int, *attributes: tuple[Any, ...], flags: int = NLM_F_ACK) -> list[Any]:
-        message = _command()
-        message["cmd"] = command
-        message["version"] = 1
-        message["attrs"] = list(attributes)
-        return list(self._generic.nlm_request(message, msg_type=self._generic.prid, msg_flags=NLM_F_REQUEST | flags))
+    def _order(self, command: int, told: bytes) -> None:
+        self._kernel.order(self._id, _command(command) + told)
 
 
 class SubflowLimit:
@@ -227,20 +167,16 @@ class SubflowLimit:
         self._announcer.allow(int(value))
 
 
-def _connect() -> GenericNetlinkSocket:
-    generic = GenericNetlinkSocket()
+def _find() -> tuple[int, dict[str, int]]:
+    """Number of the family, and of its groups."""
     try:
-        generic.bind(_FAMILY, _command)
-    except NetlinkError:
-        generic.close()
+        return netlink.find_family(_FAMILY)
+    except OSError:
         raise SystemLacks("the kernel has no Multipath TCP path manager (CONFIG_MPTCP)") from None
-    return generic
 
 
-def _discover() -> tuple[int, int]:
-    """Number of the family and of its group of events."""
-    with _connect() as generic:
-        return int(generic.prid), int(generic.mcast_groups[_EVENT_GROUP])
+def _command(number: int) -> bytes:
+    return GENERIC_HEADER.pack(number, _VERSION)
 
 
 def _listens(endpoint: Endpoint) -> bool:
@@ -257,14 +193,23 @@ def _listens(endpoint: Endpoint) -> bool:
     return False
 
 
-def _end(endpoint: Endpoint) -> dict[str, Any]:
-    attributes: list[tuple[str, Any]] = [
-        ("MPTCP_PM_ADDR_ATTR_FAMILY", int(endpoint.family)),
-        ("MPTCP_PM_ADDR_ATTR_ID", endpoint.id),
-        (f"MPTCP_PM_ADDR_ATTR_ADDR{'6' if endpoint.family == socket.AF_INET6 else '4'}", endpoint.address),
-    ]
+def _end(endpoint: Endpoint) -> Iterator[bytes]:
+    yield attribute(_END_FAMILY, U16.pack(endpoint.family))
+    yield attribute(_END_ID, U8.pack(endpoint.id))
+    kind = _END_ADDR6 if endpoint.family == socket.AF_INET6 else _END_ADDR4
+    yield attribute(kind, socket.inet_pton(endpoint.family, endpoint.address))
     if endpoint.port:
-        attributes.append(("MPTCP_PM_ADDR_ATTR_PORT", endpoint.port))
+        yield attribute(_END_PORT, U16.pack(endpoint.port))
     if endpoint.device:
-        attributes.append(("MPTCP_PM_ADDR_ATTR_IF_IDX", endpoint.device))
-    return {"attrs": attributes}
+        yield attribute(_END_DEVICE, U32.pack(endpoint.device))
+
+
+def _endpoint(told: Attributes) -> Endpoint:
+    """Without its device."""
+    kind, family = (_END_ADDR6, socket.AF_INET6) if _END_ADDR6 in told else (_END_ADDR4, socket.AF_INET)
+    port = told.get(_END_PORT)
+    return Endpoint(
+        socket.inet_ntop(family, told[kind]),
+        U16.unpack(port)[0] if port else 0,
+        U8.unpack(told[_END_ID])[0],
+    )
