@@ -76,7 +76,8 @@ class Service(Generic[RoleConfig]):
         if status != self._told:
             self._told = status
             self._supervisor.status(status)
-        self._loop.call_later(min(_TICK, (self._supervisor.watchdog or _TICK) / 3), self._tick)
+        allowed = self._supervisor.watchdog
+        self._loop.call_later(min(_TICK, allowed / 3) if allowed else _TICK, self._tick)
 
     def _status(self) -> str:
         if self._stopping is None:

@@ -30,6 +30,7 @@ from common.path_events import (
 _FIRST_WAIT: Final = 1.0  # seconds
 _LONGEST_WAIT: Final = 30.0
 _HOPE: Final = 30.0  # seconds without any subflow after which no more are ordered
+_HEARD: Final = 256  # announcements that connections share
 _FIRST: Final = 0  # address id of a connection's first subflow
 
 
@@ -62,7 +63,7 @@ class _Subflow:
 class _Known:
     family: int | None = None  # None until established
     grown: bool = False
-    announced: list[Endpoint] = field(default_factory=list)
+    announced: tuple[Endpoint, ...] = ()
     subflows: dict[int, _Subflow] = field(default_factory=dict)  # by link id
     first_up: bool = True
     dead_since: float | None = None  # when the last subflow went down
@@ -77,6 +78,7 @@ class Joins:
         self.configured = tuple(configured)
         self._known: dict[int, _Known] = {}
         self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
+        self._heard: dict[tuple[Endpoint, ...], tuple[Endpoint, ...]] = {}
 
     def links_of(self, token: int) -> tuple[str, ...]:
         """Names of the secondary links that carry a subflow of this connection now."""
@@ -110,7 +112,7 @@ class Joins:
                 return self._orders(token, known)
             case Announced(token, remote) if token in self._known:
                 known = self._known[token]
-                known.announced = [old for old in known.announced if old.id != remote.id] + [remote]
+                known.announced = self._same((*(old for old in known.announced if old.id != remote.id), remote))
                 return self._orders(token, known)
             case SubflowEstablished(token, local) if self._is_ours(token, local.id):
                 self._known[token].subflows[local.id] = _Subflow(up=True)
@@ -139,6 +141,12 @@ class Joins:
                 if dead_since is None or now - dead_since < _HOPE:
                     orders += self._order(token, self._known[token], self._links[link])
         return orders
+
+    def _same(self, announced: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """The very one that other connections have: most hear the same of the same HAG, and there may be thousands."""
+        if len(self._heard) >= _HEARD:  # strangers may announce what they like
+            self._heard.clear()
+        return self._heard.setdefault(announced, announced)
 
     def _orders(self, token: int, known: _Known) -> list[Join]:
         if known.family is None or not known.grown:

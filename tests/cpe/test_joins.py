@@ -7,6 +7,7 @@ pass. The links: lte has both families, sat only IPv6, gsm only IPv4.
 
 import errno
 import socket
+import tracemalloc
 
 import pytest
 
@@ -389,3 +390,35 @@ def test_a_subflow_that_comes_back_is_new_hope() -> None:
 def test_while_the_first_subflow_lives_orders_do_not_end() -> None:
     player = Player(LTE)
     player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> after 1000", LTE4)
+
+
+# Thousands of connections
+
+
+def test_what_thousands_hear_of_the_same_gateway_is_kept_once() -> None:
+    """By the allocator's own account: tracemalloc."""
+    joins, connections = Joins([LTE]), 2000
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for token in range(1 << 20, (1 << 20) + connections):
+            joins.handle(Created(token), 0.0)
+            joins.handle(Established(token, V4), 0.0)
+            joins.handle(Announced(token, Endpoint(".".join(HAG4.split(".")), 9001, 1)), 0.0)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / connections < 300  # bytes; 405 where each has its own
+
+
+def test_strangers_announcements_are_not_kept_for_ever() -> None:
+    joins = Joins([LTE])
+    joins.handle(Created(1), 0.0)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            joins.handle(Announced(1, Endpoint(HAG4, number, 1)), 0.0)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000  # bytes
