@@ -31,9 +31,8 @@ def address(family: int, number: int) -> str:
 
 def bring_addresses(lab: Lab, family: int) -> None:
     """The server answers to them from now on."""
-    ip = "-6 " if family == 6 else ""
-    lab.server.configure([f"{ip}route replace local {MANY[family]} dev lo"])
-    lab.hag.configure([f"{ip}route replace {MANY[family]} via {lab.server.address('core', family)}"])
+    lab.server.configure([f"route replace local {MANY[family]} dev lo"])
+    lab.hag.configure([f"route replace {MANY[family]} via {lab.server.address('core', family)}"])
 
 
 class Crowd:
