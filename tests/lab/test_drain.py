@@ -39,8 +39,10 @@ def test_stops_when_the_last_connection_has_ended(lab: Lab, role: str) -> None:
     with Flows(lab) as flows:
         old = [flows.open(family) for family in FAMILIES]
         assert all(flow.bonded_by(cpe) and flow.bonded_by(hag) for flow in old)
+        logged = len(daemon.log)
         daemon.process.signal(signal.SIGTERM)
-        until(lambda: "stopping: connections have 30 s to end by themselves" in daemon.log, "it is told to stop")
+        told = "stopping: connections have 30 s to end by themselves"
+        until(lambda: told in daemon.log[logged:], "it is told to stop")
         new = flows.open(4)
         assert not new.bonded_by(other)
         for flow in old:
@@ -75,9 +77,9 @@ def test_told_twice_it_stops_at_once(lab: Lab) -> None:
     hag.start()
     cpe.start()
     with Flows(lab) as flows:
-        old = flows.open(6)
+        old, logged = flows.open(6), len(cpe.log)
         cpe.process.signal(signal.SIGTERM)
-        until(lambda: "stopping: " in cpe.log, "it is told to stop")
+        until(lambda: "stopping: " in cpe.log[logged:], "it is told to stop")
         assert cpe.kill(signal.SIGTERM) == 0
         assert (ending(old.client), ending(old.server)) == ("RST", "RST")
     assert hag.stop() == 0
