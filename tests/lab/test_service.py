@@ -143,7 +143,7 @@ def lab(lab_obstacle: str) -> Iterator[Lab]:
 def systemd(tmp_path: Path) -> Iterator[Systemd]:
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)
-    with Systemd(tmp_path, watchdog=3.0) as systemd:
+    with Systemd(tmp_path, watchdog=0.9) as systemd:
         yield systemd
 
 
