@@ -9,7 +9,7 @@ from bench import costs, idle, opening, short, throughput
 from bench.bed import Bed
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
 from bench.hybrid import Buffer1M, Buffer2M, Buffer4M, Buffer32M, Hybrid
-from bench.idle import Crowded
+from bench.idle import Crowded, Look
 from bench.kernel_mptcp import KernelMptcp
 from bench.peer import Peer
 from bench.results import Results
@@ -103,9 +103,10 @@ def run(course: Course, family: int, progress: Progress) -> Results:
 
 
 def crowd(course: Course, family: int, results: Results, progress: Progress) -> None:
-    """What the pair takes for connections that wait, and each box for other things."""
+    """What each box takes for one thing, and what the pair takes for connections that wait."""
     with Bed(Crowded, family) as bed:
-        for measure, sample in idle.measure(bed, course.idle, progress):
-            results.add(measure, bed.name, sample)
+        results.add(idle.name(0), bed.name, idle.resident(Look.now(bed)))
         progress(costs.NAME)
         results.add(costs.NAME, bed.name, costs.measure(bed, idle.unbonded(family), course.seconds))
+        for measure, sample in idle.measure(bed, course.idle, progress):
+            results.add(measure, bed.name, sample)

@@ -65,12 +65,15 @@ class Look:
 
 
 def measure(bed: Bed, stages: Sequence[int], progress: Progress) -> Iterator[tuple[str, Sample]]:
-    """(measure, sample) for each number of connections, which are open at the same time. LabError if one is lost."""
+    """(measure, sample) for each number of connections, which are open at the same time. LabError if one is lost.
+
+    To be called when the boxes have had connections before: with the first ones pages that the processes share become
+    each one's own, which is no connection's price.
+    """
     server = TcpServer(bed.lab.server)
     with Crowd(bed.lab, bed.family, server.port) as crowd:
         time.sleep(SETTLED)
         empty = before = Look.now(bed)
-        yield name(0), resident(empty)
         for flows in stages:
             progress(name(flows))
             more = flows - len(crowd)
