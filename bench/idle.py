@@ -11,7 +11,7 @@ from bench.bed import Bed
 from bench.footprint import Footprint, footprint, kernel_slab
 from bench.hybrid import Hybrid
 from bench.results import Sample
-from lab.crowd import COUNT, Crowd, address
+from lab.crowd import COUNT, Crowd, address, bring_addresses
 from lab.daemons import Options, cpe_daemon, hag_daemon, section
 from lab.scenario import Progress
 from lab.servers import TcpServer
@@ -42,6 +42,7 @@ class Crowded(Hybrid):
 
     def start(self) -> None:
         workers: Options = {"workers": WORKERS}
+        bring_addresses(self.lab, self.family)
         hag_daemon(self.lab, {**workers, "max_flows_per_subscriber": 20_000}).start()
         cpe_daemon(self.lab, workers, more=section("bypass", "unbonded", {"dst": [unbonded(self.family)]})).start()
 
@@ -97,7 +98,7 @@ def figures(empty: Look, before: Look, opened: Look, waited: Look, flows: int, m
     """Bytes of user memory for each flow, all of them and the latest ones; of the kernel, client and server included.
 
     Microseconds of CPU for each that was opened; while nothing is said, the share of one processor in percent and
-    wake-ups a second; the ends of pipes that are held.
+    wake-ups a second; the ends of pipes that are held, besides those that wait for use.
     """
     sample = resident(waited)
     for box in ("cpe", "hag"):
@@ -107,7 +108,7 @@ def figures(empty: Look, before: Look, opened: Look, waited: Look, flows: int, m
         sample[f"{box}_open_us"] = opened.usage[box].since(before.usage[box]).processes / more * 1e6
         sample[f"{box}_idle_cpu"] = waited.usage[box].since(opened.usage[box]).processes / WATCHED * 100
         sample[f"{box}_wakeups"] = (waited.boxes[box].wakeups - opened.boxes[box].wakeups) / WATCHED
-        sample[f"{box}_pipes"] = waited.boxes[box].pipes
+        sample[f"{box}_pipes"] = waited.boxes[box].pipes - empty.boxes[box].pipes
     sample["flows"] = flows
     sample["kernel_bytes"] = (waited.slab - empty.slab) / flows
     return sample

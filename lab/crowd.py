@@ -39,7 +39,8 @@ class Crowd:
     """The connections. Every method raises LabError if one of them fails."""
 
     def __init__(self, lab: Lab, family: int, port: int, device: str = "lan") -> None:
-        """`device` is the client's: what leaves its guest LAN is not bonded."""
+        """`device` is the client's: what leaves its guest LAN is not bonded. Brings the addresses, if nobody has."""
+        bring_addresses(lab, family)
         self._lab = lab
         self._family = socket.AF_INET6 if family == 6 else socket.AF_INET
         self._source = lab.client.address(device, family)
@@ -48,7 +49,6 @@ class Crowd:
         self._open: list[socket.socket] = []
         self._begun = 0
         self._said = 0  # messages so far, so that each is another
-        bring_addresses(lab, family)
 
     def __enter__(self) -> Self:
         return self
