@@ -22,11 +22,15 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--brief", action="store_true", help="less than a minute, with wide spreads")
     which.add_argument("--buffers", action="store_true", help="ours alone, with several values of option flow_buffer")
+    which.add_argument("--crowd", action="store_true", help="only what a box takes, in a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put tables and plot between the marks in FILE")
     parser.add_argument("--scale", type=Path, metavar="FILE", help="put what a box takes between the marks in FILE")
     options = parser.parse_args()
-    chosen = course.BRIEF if options.brief else course.BUFFERS if options.buffers else course.FULL
+    chosen = course.FULL
+    for name, other in {"brief": course.BRIEF, "buffers": course.BUFFERS, "crowd": course.CROWD}.items():
+        if getattr(options, name):
+            chosen = other
     try:
         check_system()
         where = machine()

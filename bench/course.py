@@ -56,6 +56,8 @@ BRIEF = Course(
     short=(Hybrid, HaproxyWithoutJoins),
 )
 
+# What docs/scale.md is made of, in a minute.
+CROWD = Course(rounds=0, seconds=FULL.seconds, idle=FULL.idle)
 # The default beside other bounds on what a connection may have on a box.
 BUFFERS = Course(
     rounds=5,
