@@ -78,7 +78,7 @@ def _multipath() -> Iterator[Finding]:
     copies = mptcp.syns_with_the_option()
     detects = copies < mptcp.NEVER
     yield Finding(
-        "SYNs dropped for their option",
+        "detection of dropped SYNs",
         detects,
         f"the kernel leaves MP_CAPABLE out after {copies} of them"
         if detects
@@ -97,7 +97,7 @@ def _multipath() -> Iterator[Finding]:
         late,
         "one port may lead to several servers"
         if late
-        else "not on Multipath TCP sockets: a router has 28000 connections over IPv4 at most",
+        else "not on Multipath TCP sockets: a router has as many connections over IPv4 as it has ports, some 28000",
     )
 
 

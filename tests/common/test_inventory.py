@@ -68,7 +68,7 @@ def test_kernels(monkeypatch: pytest.MonkeyPatch, release: str, found: bool) -> 
 
 def test_a_kernel_that_goes_on_with_the_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(mptcp, "_SETTINGS", tmp_path)
-    (finding,) = (it for it in at_hand() if it.what == "SYNs dropped for their option")
+    (finding,) = (it for it in at_hand() if it.what == "detection of dropped SYNs")
     assert finding.text.startswith("kernels before 6.12 go on with the option")
 
 
