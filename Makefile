@@ -6,6 +6,9 @@ DEBIAN := curl git iperf3 iproute2 iptables man-db mandoc nftables nginx openssh
           python3-pyftpdlib python3-venv tcpdump
 # What the pair is measured against and with, for `make bench` alone.
 BENCH := apache2-utils haproxy mptcpize
+# What builds the package and looks at it, and what it is installed on.
+PACKAGING := debhelper dh-python lintian
+MACHINES := debootstrap
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -15,7 +18,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test test-full mutants lint demo bench clean
+.PHONY: help setup debian test test-full mutants lint demo bench deb deb-test clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +90,32 @@ demo: setup  ## see an xDSL and an LTE access bonded on this machine (as root)
 bench: DEBIAN += $(BENCH)
 bench: setup  ## measure the pair beside HAProxy and others, in a quarter of an hour, into docs/performance.md and docs/scale.md (as root)
 	@$(BIN)/python -m bench --json build/bench.json --write docs/performance.md --scale docs/scale.md
+
+# Built in a copy of what git knows, with the libraries as wheels, so that it does not depend on what else lies about.
+deb: DEBIAN += $(PACKAGING)
+deb: setup  ## build the Debian package, build/hybrid-access_VERSION_amd64.deb, and have lintian look at it
+	@tree=build/deb/hybrid-access
+	rm -rf build/deb
+	mkdir -p $$tree/wheels
+	when=$$(dpkg-parsechangelog --show-field Timestamp)
+	git ls-files -z | tar --null --files-from=- --mtime=@$$when -c | tar -x -C $$tree
+	$(BIN)/python -m pip --disable-pip-version-check --no-input -qq download --no-deps --only-binary :all: \
+	  --constraint requirements-dev.txt --dest $$tree/wheels pyroute2 uciparse
+	cd $$tree
+	dpkg-buildpackage --build=binary --no-sign >../log 2>&1 || { tail -40 ../log >&2; exit 1; }
+	lintian --allow-root --fail-on error ../hybrid-access_*.deb
+	mv ../hybrid-access_*.deb ../..
+	cd ../..
+	ls hybrid-access_*.deb | sed 's|^|build/|'
+
+deb-test: DEBIAN += $(MACHINES)
+deb-test: deb  ## install, upgrade, remove and purge it on bare Debian 12 and 13 (as root, downloads them once)
+	@mkdir -p build/before
+	mv build/hybrid-access_*.deb build/before
+	$(MAKE) --no-print-directory deb
+	cmp build/before/*.deb build/hybrid-access_*.deb  # built again, it is the same
+	rm -r build/before
+	$(BIN)/pytest -v machines/test_package.py
 
 clean:  ## remove whatever make and the tools left in the checkout
 	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

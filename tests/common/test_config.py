@@ -632,6 +632,17 @@ def test_examples_of_the_document() -> None:
     assert hag(gateway).protect == (ip_network("10.0.0.0/8"),)
 
 
+@pytest.mark.parametrize("role", ["cpe", "hag"])
+def test_examples_that_are_installed(role: str) -> None:
+    """As files, and those of docs/install.md."""
+    documents = DOCUMENT.parent
+    loaded = config.load(documents / "examples" / role)
+    assert getattr(loaded, role)
+    blocks = re.findall(r"^```\n(config .*?)^```$", (documents / "install.md").read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = [block for block in blocks if block.startswith(f"config {role} ")]
+    assert getattr(config.parse(block, "install.md"), role)
+
+
 def test_inbound_is_said_with_1_and_0() -> None:
     section = "config hag\n\tlist access 'a'\n\toption join_device 'b'\n\tlist subscriber '192.0.2.0/24'\n"
     for value, meant in (("1", True), ("0", False)):
