@@ -21,6 +21,7 @@ Key = tuple[str, int, str, int]  # client address and port, server address and p
 
 FELL_BACK: Final = "the path takes Multipath TCP's option out of later segments"
 
+_TCP_CLOSE: Final = 7  # include/net/tcp_states.h: of a socket whose connection is in TIME_WAIT, or is no more
 _WATCH = IN | OUT | RDHUP | EDGE
 
 
@@ -63,11 +64,11 @@ class Connection:
         "_error",
         "_heard",
         "_isn",
+        "_leg",
         "_looks",
         "_missed",
         "_owner",
         "_relay",
-        "_server",
         "_syn",
         "answer",
         "deadline",
@@ -80,7 +81,7 @@ class Connection:
         "why",
     )
 
-    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, seq: int, server: socket.socket, now: float) -> None:
+    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, seq: int, now: float) -> None:
         self._owner = owner
         self.key = key
         self.state = State.HELD
@@ -95,21 +96,24 @@ class Connection:
         self._copy: Held | None = None
         self._heard = now  # of the client
         self._isn = seq
-        self._server = server
-        self._asked = server.proto == MPTCP
+        self._leg: socket.socket | None = None  # to the server; none while its address pair is not free
+        self._asked = False  # for Multipath TCP
         self._relay: Relay | None = None
         self._error = 0
         self._missed = 0  # events of the server leg that came before the relay
         self._looks: Looks | None = None  # of a connection that began as Multipath TCP, until it has proved to go on so
-        owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
 
-    def check(self) -> None:
-        """Whether the server, or the network before it, has said no while connect() had the socket locked.
+    def connect(self, server: socket.socket) -> None:
+        """This is the server leg, which is connecting.
 
-        The kernel keeps an ICMP error that comes then as a soft one, of no effect until the next one comes: in a
-        second, when the SYN is sent again (tcp_v4_err() in net/ipv4/tcp_ipv4.c).
+        The server, or the network before it, may have said no while connect() had the socket locked. The kernel keeps
+        an ICMP error that comes then as a soft one, of no effect until the next one comes: in a second, when the SYN is
+        sent again (tcp_v4_err() in net/ipv4/tcp_ipv4.c).
         """
-        self._error = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._leg = server
+        self._asked = self._asked or server.proto == MPTCP
+        self._owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
+        self._error = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._error:
             self.handle(Event.CONNECT_FAILED)
 
@@ -129,7 +133,22 @@ class Connection:
             self.handle(Event.LOST)
 
     def _may_try_plain(self) -> bool:
-        return self._owner.tries_plain and self._server.proto == MPTCP and _silent(self._server)
+        leg = self._leg
+        return self._owner.tries_plain and leg is not None and leg.proto == MPTCP and _silent(leg)
+
+    def is_left(self, seq: int) -> bool:
+        """Whether the client, whose SYN has this number, has begun anew where this one is still to reach a slow server.
+
+        Its client leg has ended both ways then, so no TCP is left that could tell the client of it. The listener would
+        accept the new one, and nobody would wait for that.
+        """
+        if self._relay is None or seq == self._isn:
+            return False
+        try:
+            state = self._relay.client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return True  # the first subflow is gone
+        return state == _TCP_CLOSE
 
     def given_up(self, seq: int) -> bool:
         """The client's RST: whether it was for the SYN that is held, and goes no further."""
@@ -174,7 +193,14 @@ class Connection:
             "why": FELL_BACK if fell_back else self.why,
         }
 
+    @property
+    def _server(self) -> socket.socket:
+        assert self._leg is not None
+        return self._leg
+
     def _subflows(self) -> int:
+        if self._leg is None:
+            return 0
         if self._relay is not None and self._relay.client.fileno() >= 0:
             return mptcp.subflows(self._relay.client) or mptcp.subflows(self._server)
         return mptcp.subflows(self._server)
@@ -297,14 +323,13 @@ class Connection:
         self._owner.loop.forget(self._server.fileno())
         self._server.close()  # first, as it has the address pair
         try:
-            self._server = self._owner.plain_leg(self._syn, source)
+            leg = self._owner.plain_leg(self._syn, source)
         except OSError as error:
             self._owner.count(f"cannot try again: {error.strerror}")
             self.handle(Event.EXPIRED)  # the client's next copy begins anew
             return
         self._missed = 0
-        self._owner.loop.add(self._server.fileno(), _WATCH, self._on_connecting)
-        self.check()
+        self.connect(leg)
 
     def _start_relay(self) -> None:
         relay = self._relay
@@ -340,9 +365,9 @@ class Connection:
         if self._relay is not None:
             self._owner.count("reset: a leg failed")
             self._relay.reset()
-        else:
-            self._owner.loop.forget(self._server.fileno())
-            self._server.close()
+        elif self._leg is not None:
+            self._owner.loop.forget(self._leg.fileno())
+            self._leg.close()
         self._owner.forget(self)
 
 

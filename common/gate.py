@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
-from common import marks, packet, transparent
+from common import marks, packet, sock_diag, transparent
 from common.connection import Connection, Held, Key
 from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
 from common.log import about, log, tell, told_in_full
@@ -34,6 +34,7 @@ _RESERVE: Final = 64  # descriptors for clients that wait to be accepted
 # under way, here or at the peer.
 _AGAIN: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
 _WAITING: Final = 256  # SYNs that may wait so, of each worker
+_FREE: Final = 0.25  # seconds between looks whether the last connection on a pair has delivered what it still had
 _LOOK: Final = 0.05  # seconds between looks at connections that are to prove that they go on as Multipath TCP
 _COMPLAINT: Final = 60.0  # seconds between two records of faults
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
@@ -54,10 +55,6 @@ class Decision:
 
 
 BOND = Decision()
-
-
-class AddressPairBusy(Exception):
-    """The ports of a new connection are still those of the last one, which has not quite ended on this box."""
 
 
 class Experience(Protocol):
@@ -116,7 +113,8 @@ class Gate:
         self.patience = role.patience
         self.report_growth = report_growth
         self.counters: Counter[str] = Counter()
-        self.connections: dict[Key, Connection] = {}
+        self.connections: dict[Key, Connection] = {}  # by what their clients' packets say
+        self._parting: set[Connection] = set()  # their clients are through with them and may be back on the same ports
         self._opening: dict[Key, Connection] = {}  # those with a deadline: held or released
         self._room = Room(limits)
         self._reserve = Reserve(_RESERVE)
@@ -138,6 +136,8 @@ class Gate:
         """Takes no more connections; those that are open stay."""
         if not self._listeners:
             return
+        for connection in [it for it in self._opening.values() if it.state is State.HELD]:
+            connection.handle(Event.EXPIRED)  # its SYN goes with the queue
         self.loop.remove(self.queue.fileno())
         self.queue.close()
         for listener in self._listeners:
@@ -158,7 +158,10 @@ class Gate:
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()
-        return [connection.describe(now) for connection in self.connections.values()]
+        return [connection.describe(now) for connection in self.all()]
+
+    def all(self) -> list[Connection]:
+        return [*self.connections.values(), *self._parting]
 
     def avoided(self) -> list[dict[str, Any]]:
         """What new connections are not bonded to now, and for how long."""
@@ -201,8 +204,13 @@ class Gate:
 
     def forget(self, connection: Connection) -> None:
         self._opens_no_more(connection)
-        if self.connections.pop(connection.key, None) is not None:
-            self._room.leave(self._role.host(connection.key))
+        if connection in self._parting:
+            self._parting.remove(connection)
+        elif self.connections.get(connection.key) is connection:
+            del self.connections[connection.key]
+        else:
+            return
+        self._room.leave(self._role.host(connection.key))
 
     def _learn(self, connection: Connection) -> str | None:
         """Why the connection is not bonded; None if it is."""
@@ -237,7 +245,8 @@ class Gate:
         self.queue.verdict(syn.id, DROP, syn.mark)
 
     def _opens_no_more(self, connection: Connection) -> None:
-        if self._opening.pop(connection.key, None) is not None:
+        if self._opening.get(connection.key) is connection:
+            del self._opening[connection.key]
             self._room.opens_no_more(self._role.host(connection.key))
 
     # The queue
@@ -274,6 +283,10 @@ class Gate:
             connection.catch_up()  # its end may have come before this SYN, and wait for its turn
             connection = self.connections.get(key)
         reason = unfit(syn)
+        if connection is not None and reason is None and connection.is_left(syn.seq):
+            del self.connections[key]
+            self._parting.add(connection)
+            connection = None
         if connection is not None:
             if reason is None:
                 connection.syn_again(queued, syn.seq, self.loop.now())
@@ -287,12 +300,7 @@ class Gate:
         reason = reason or decision.passed
         if reason is None:
             host = role.host(key)
-            try:
-                reason = self._full(host) or self._avoid(syn) or self._hold(queued, syn, key, host)
-            except AddressPairBusy as busy:
-                if self._wait(queued, tries):
-                    return
-                reason = str(busy)
+            reason = self._full(host) or self._avoid(syn) or self._hold(queued, syn, key, host, tries)
         if reason is not None:
             self._pass(queued, syn, reason, strip=role.strips and not decision.untouched)
 
@@ -322,24 +330,32 @@ class Gate:
         experience = self._role.experience
         return experience.avoid(syn.source, syn.destination, self.loop.now()) if experience else None
 
-    def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable) -> str | None:
-        """Holds the SYN and tries the server; says why if that cannot even be tried. Raises AddressPairBusy."""
+    def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable, tries: int) -> str | None:
+        """Holds the SYN and tries the server; says why if that cannot even be tried."""
+        server: socket.socket | None = None
         try:
-            server = self._server_leg(syn, self._role.server_protocol, self._role.source(syn))
+            server = self._connect(syn)
         except OSError as error:
             reason = f"cannot connect: {error.strerror}"
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise AddressPairBusy(reason) from None
-            return reason
+            if error.errno != errno.EADDRNOTAVAIL:
+                return reason
+            if self._wait(queued, tries):
+                return None
+            if not self._is_busy(syn):
+                return reason
         key = _shared(key)
-        connection = Connection(self, key, queued, syn.seq, server, self.loop.now())
+        connection = Connection(self, key, queued, syn.seq, self.loop.now())
         self.connections[key] = connection
         self._opening[key] = connection
         self._room.take(host)
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP, self._sweep)
-        connection.check()
+        if server is not None:
+            connection.connect(server)
+        else:
+            self.count("held: the last connection on these ports has not ended")
+            self.loop.call_later(_FREE, partial(self._connect_when_free, connection, syn))
         return None
 
     def _server_leg(self, syn: Segment, protocol: int, source: Address) -> socket.socket:
@@ -353,6 +369,32 @@ class Gate:
             syn.dscp,
             role.flow_buffer,
         )
+
+    def _connect(self, syn: Segment) -> socket.socket:
+        """Raises OSError if it cannot even be tried."""
+        return self._server_leg(syn, self._role.server_protocol, self._role.source(syn))
+
+    def _is_busy(self, syn: Segment) -> bool:
+        """Whether our leg of the last connection on these ports is still there: it has bytes that the server lacks.
+
+        The client is through with it, since all has been acknowledged here. Passed on, the SYN would come to a server
+        that has that connection, and the answer to that leg.
+        """
+        return sock_diag.is_alive(self._role.source(syn), (syn.destination, syn.dport))
+
+    def _connect_when_free(self, connection: Connection, syn: Segment) -> None:
+        if connection.state is not State.HELD:
+            return
+        if self._is_busy(syn):
+            self.loop.call_later(_FREE, partial(self._connect_when_free, connection, syn))
+            return
+        try:
+            server = self._connect(syn)
+        except OSError:
+            connection.handle(Event.EXPIRED)  # the client's next copy has a look of its own
+        else:
+            connection.started = self.loop.now()  # before, nothing can have been lost on its way
+            connection.connect(server)
 
     def _pass(self, queued: QueuedPacket, syn: Segment | None, reason: str, *, strip: bool = False) -> None:
         self.counters[f"passed: {reason}"] += 1

@@ -108,7 +108,7 @@ class Worker:
 
     @property
     def _connections(self) -> list[Connection]:
-        return [connection for gate in self._gates for connection in gate.connections.values()]
+        return [connection for gate in self._gates for connection in gate.all()]
 
     def _report_growth(self, token: int) -> None:
         if not self._grown:
@@ -122,7 +122,7 @@ class Worker:
     def _on_message(self, message: Message) -> None:
         match message:
             case {"ask": "alive"}:
-                self._channel.send({"alive": sum(len(gate.connections) for gate in self._gates)})
+                self._channel.send({"alive": len(self._connections)})
             case {"ask": "status", "id": number}:
                 self._channel.send({"answer": number, "pid": os.getpid(), **self._status()})
             case {"ask": "flows", "id": number}:
@@ -178,7 +178,7 @@ class Worker:
         self._leave_when_idle(_LAST_FLOWS)
 
     def _leave_when_idle(self, pause: float) -> None:
-        if not any(gate.connections for gate in self._gates):
+        if not self._connections:
             self._loop.stop()
             return
         self._loop.call_later(pause, lambda: self._leave_when_idle(pause))

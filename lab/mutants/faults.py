@@ -267,4 +267,18 @@ FAULTS = (
         new="                return Proof.OPEN\n",
         rows=("4g",),
     ),
+    Mutation(
+        name="ports taken from who still delivers",
+        file=GATE,
+        old="        return sock_diag.is_alive(self._role.source(syn), (syn.destination, syn.dport))\n",
+        new="        return False\n",
+        rows=("3p",),
+    ),
+    Mutation(
+        name="a new connection taken for a copy",
+        file=CONNECTION,
+        old="        return state == _TCP_CLOSE\n",
+        new="        return False\n",
+        rows=("3p",),
+    ),
 )

@@ -52,7 +52,8 @@ class FakeOwner:
         key = (client, 20_000 + number, server, 30_000 + number)
         syn = QueuedPacket(number, 0, 1, bytes(60))
         leg = socket.socket(fileno=far)
-        connection = Connection(self, key, syn, 1 << 30 | number, leg, self.loop.now())  # type: ignore[arg-type]
+        connection = Connection(self, key, syn, 1 << 30 | number, self.loop.now())  # type: ignore[arg-type]
+        connection.connect(leg)
         connection._on_connecting(0)
         connection.accepted(socket.socket(fileno=near))
         self.connections[key] = connection

@@ -11,6 +11,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import packet
+from common.flow import Event, State
 from common.gate import Decision, Gate, Role, unfit
 from common.loop import Loop
 from common.nfqueue import ACCEPT, DROP, QueuedPacket
@@ -68,9 +69,17 @@ class FakeQueue:
 class FakeConnection:
     def __init__(self) -> None:
         self.copies: list[int] = []
+        self.events: list[Event] = []
+        self.state = State.HELD
+
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
 
     def catch_up(self) -> None:
         pass
+
+    def is_left(self, _seq: int) -> bool:
+        return False
 
     def syn_again(self, queued: QueuedPacket, _seq: int, _now: float) -> None:
         self.copies.append(queued.id)
@@ -114,6 +123,16 @@ def test_a_signed_syn_is_no_copy_of_one_that_is_known() -> None:
     assert queue.verdicts == [(2, DROP), (3, DROP)]
     assert tested.counters == {"dropped: signed segment, where a connection is": 2}
     tested.close()
+
+
+def test_what_is_held_goes_with_the_queue() -> None:
+    held, released = FakeConnection(), FakeConnection()
+    released.state = State.RELEASED
+    tested, _ = gate(FakeQueue(), lambda *_: Decision())
+    tested._opening = {KEY: held, (*KEY[:3], 80): released}  # type: ignore[dict-item]
+    tested.close()
+    assert held.events == [Event.EXPIRED]
+    assert not released.events
 
 
 def test_a_fault_costs_the_packet_that_meets_it(caplog: pytest.LogCaptureFixture) -> None:
