@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from common import marks, mptcp
 from common.flow import LOST_AFTER, Action, Event, Refusal, State, held_for, refusal, step
-from common.loop import EDGE, ERR, HUP, IN, OUT, RDHUP, Loop
+from common.loop import EDGE, ERR, HUP, IN, OUT, RDHUP, Callback, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.proof import Looks, Proof
 from common.relay import PipePool, Relay
@@ -53,10 +54,15 @@ class Owner(Protocol):
     def forget(self, connection: Connection) -> None: ...
     def look_at(self, connection: Connection) -> None: ...  # some times, a little later each
     def found(self, connection: Connection, proof: Proof) -> None: ...
+    def failed(self, connection: Connection, syn: Held | None) -> None: ...  # by a fault of ours; with a SYN still held
 
 
 class Connection:
-    """From the SYN in the queue to the last byte. Its owner hears of its beginning and its end."""
+    """From the SYN in the queue to the last byte. Its owner hears of its beginning and its end.
+
+    What it does when it is woken, it does under guard: a fault of ours costs this connection and no other. Whoever has
+    it do something else sees to that with fail().
+    """
 
     __slots__ = (
         "_asked",
@@ -112,6 +118,9 @@ class Connection:
         """
         self._leg = server
         self._asked = self._asked or server.proto == MPTCP
+        self._guard(lambda: self._set_out(server))
+
+    def _set_out(self, server: socket.socket) -> None:
         self._owner.loop.add(server.fileno(), _WATCH, self._on_connecting)
         self._error = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._error:
@@ -162,13 +171,13 @@ class Connection:
     def catch_up(self) -> None:
         """Does at once what the client leg's next event would have it do."""
         if self._relay is not None:
-            self._relay.on_client(IN | OUT | RDHUP | ERR)
+            self._on_client(IN | OUT | RDHUP | ERR)
 
     def accepted(self, client: socket.socket) -> None:
         """The listener has the client leg."""
         if self.token is None:
             self.token = mptcp.token(client)
-        self._relay = Relay(self._owner.loop, client, self._server, self._owner.pipes, self._report)
+        self._relay = Relay(self._owner.loop, client, self._server, self._owner.pipes, self._report, self._soon)
         self.handle(Event.ACCEPTED)
 
     def describe(self, now: float) -> dict[str, Any]:
@@ -205,8 +214,38 @@ class Connection:
             return mptcp.subflows(self._relay.client) or mptcp.subflows(self._server)
         return mptcp.subflows(self._server)
 
+    def fail(self) -> None:
+        """Resets what there is, after a fault of ours."""
+        self.state = State.CLOSED
+        syn, self._syn = self._syn, None
+        relay, leg = self._relay, self._leg
+        with contextlib.suppress(Exception), contextlib.ExitStack() as steps:  # each is done whatever becomes of others
+            for sock in (leg, relay.client if relay else None):
+                if sock is not None:
+                    steps.callback(sock.close)
+                    steps.callback(self._owner.loop.forget, sock.fileno())
+            if relay is not None:
+                steps.callback(relay.up.drop)
+                steps.callback(relay.down.drop)
+        self._owner.failed(self, syn)
+
+    def _soon(self, callback: Callback) -> None:
+        self._owner.loop.call_soon(lambda: self._guard(callback))
+
+    def _guard(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception:
+            self.fail()
+
     def _on_connecting(self, events: int) -> None:
         self._missed |= events  # what happens to the server leg before the client leg is there, the relay finds out
+        try:
+            self._see_connecting(events)
+        except Exception:
+            self.fail()
+
+    def _see_connecting(self, events: int) -> None:
         if self.state is not State.HELD:
             return
         if events & (ERR | HUP):
@@ -221,13 +260,19 @@ class Connection:
 
     def _on_server(self, events: int) -> None:
         assert self._relay is not None
-        self._relay.on_server(events)
-        self._watch_growth()
+        try:
+            self._relay.on_server(events)
+            self._watch_growth()
+        except Exception:
+            self.fail()
 
     def _on_client(self, events: int) -> None:
         assert self._relay is not None
-        self._relay.on_client(events)
-        self._watch_growth()
+        try:
+            self._relay.on_client(events)
+            self._watch_growth()
+        except Exception:
+            self.fail()
 
     def look(self) -> bool:
         """Looks whether Multipath TCP goes on; False if there is no more to see for now."""

@@ -8,7 +8,7 @@ Only the owner of the socket file, root, may connect.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from common.system import lack
 
 _CLIENTS: Final = 32
 _LONGEST_REQUEST: Final = 4096
+_PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
 Reply = Callable[[Any], None]
 Command = Callable[[Message, Reply], None]
@@ -53,7 +54,7 @@ class ControlSocket:
             raise lack(error, f"cannot make the control socket {path}") from None
         finally:
             os.umask(former)
-        loop.add(self._socket.fileno(), IN, self._on_client)
+        self._watch()
 
     def close(self) -> None:
         self._loop.remove(self._socket.fileno())
@@ -63,19 +64,32 @@ class ControlSocket:
         self._path.unlink(missing_ok=True)
 
     def _on_client(self, _events: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             sock, _ = self._socket.accept()
-            if len(self._clients) >= _CLIENTS:
-                sock.close()
-                return
-            client = Channel(
-                self._loop,
-                sock,
-                lambda message: self._on_request(client, message),
-                lambda: self._clients.discard(client),
-                longest=_LONGEST_REQUEST,
-            )
-            self._clients.add(client)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                self._pause()
+            return
+        if len(self._clients) >= _CLIENTS:
+            sock.close()
+            return
+        client = Channel(
+            self._loop,
+            sock,
+            lambda message: self._on_request(client, message),
+            lambda: self._clients.discard(client),
+            longest=_LONGEST_REQUEST,
+        )
+        self._clients.add(client)
+
+    def _pause(self) -> None:
+        """No descriptor or memory is left: who waits goes on waiting, and must not keep us awake."""
+        self._loop.remove(self._socket.fileno())
+        self._loop.call_later(_PAUSE, self._watch)
+
+    def _watch(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.add(self._socket.fileno(), IN, self._on_client)
 
     def _on_request(self, client: Channel, request: Message) -> None:
         name = request.get("command")

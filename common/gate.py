@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from common import marks, packet, sock_diag, transparent
 from common.connection import Connection, Held, Key
-from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, FlowError, State
+from common.flow import LIFETIME, LIFETIME_IN_A_CROWD, Event, State
 from common.log import about, log, tell, told_in_full
 from common.loop import IN, Loop
 from common.mptcp import Answer
@@ -189,7 +189,7 @@ class Gate:
         self._young.append(connection)
 
     def _look(self) -> None:
-        again = [connection for connection in self._unproved if connection.look()]
+        again = [connection for connection in self._unproved if _looks_again(connection)]
         self._unproved, self._young = again + self._young, []
         if self._unproved:
             self.loop.call_later(_LOOK, self._look)
@@ -244,6 +244,21 @@ class Gate:
             self.counters[f"not released: {error.strerror if isinstance(error, OSError) else error}"] += 1
         self.queue.verdict(syn.id, DROP, syn.mark)
 
+    def failed(self, connection: Connection, syn: Held | None) -> None:
+        self._complain(f"connection {connection.key} is reset, after a fault of ours", flow=connection.key)
+        self.count("reset: fault of this program")
+        self.forget(connection)
+        if syn is not None:
+            queued = QueuedPacket(syn.id, syn.mark, 0, syn.payload)
+            self._pass(queued, packet.parse(syn.payload), "fault of this program", strip=self._role.strips)
+
+    def _complain(self, text: str, **fields: object) -> None:
+        """Where an exception has been caught."""
+        now = self.loop.now()
+        if now >= self._next_complaint:
+            self._next_complaint = now + _COMPLAINT
+            log.exception("%s", text, extra=about(**fields))
+
     def _opens_no_more(self, connection: Connection) -> None:
         if self._opening.get(connection.key) is connection:
             del self._opening[connection.key]
@@ -260,10 +275,7 @@ class Gate:
         try:
             self._on_packet(queued, tries)
         except Exception:
-            now = self.loop.now()
-            if now >= self._next_complaint:
-                self._next_complaint = now + _COMPLAINT
-                log.exception("a packet in the queue is passed, after a fault of ours")
+            self._complain("a packet in the queue is passed, after a fault of ours")
             self._pass(queued, None, "fault of this program")
 
     def _on_packet(self, queued: QueuedPacket, tries: int) -> None:
@@ -443,7 +455,11 @@ class Gate:
             self.counters["reset: nobody waits for it"] += 1
             client.close()
             return
-        connection.accepted(client)
+        try:
+            connection.accepted(client)
+        except Exception:
+            client.close()
+            connection.fail()
 
     def _sweep(self) -> None:
         now = self.loop.now()
@@ -452,8 +468,8 @@ class Gate:
             self.count("reset: the client did not finish" if released else "refused: no answer")
             try:
                 connection.handle(Event.EXPIRED)
-            except FlowError:
-                log.exception("flow %s", connection.key, extra=about(flow=connection.key))
+            except Exception:
+                connection.fail()
         self._sweeping = bool(self._opening)
         if self._sweeping:
             self.loop.call_later(_SWEEP, self._sweep)
@@ -469,6 +485,14 @@ def _shared(key: Key) -> Key:
     """With the very text of an address that other connections have: many hosts have many of them, for a long time."""
     client, cport, server, sport = key
     return sys.intern(client), cport, sys.intern(server), sport
+
+
+def _looks_again(connection: Connection) -> bool:
+    try:
+        return connection.look()
+    except Exception:
+        connection.fail()
+        return False
 
 
 def unfit(syn: Segment) -> str | None:

@@ -23,7 +23,7 @@ from typing import Final
 
 from common import transparent
 from common.flow import Event
-from common.loop import ERR, HUP, IN, OUT, RDHUP, Loop
+from common.loop import ERR, HUP, IN, OUT, RDHUP, Callback, Loop
 
 COPIED: Final = 128 * 1024
 PIPE: Final = 256 * 1024
@@ -175,9 +175,12 @@ class Half:
 
 
 class Relay:
-    """Both halves of a connection, woken by its two sockets. ``report`` gets UP_ENDED, DOWN_ENDED or BROKEN."""
+    """Both halves of a connection, woken by its two sockets. ``report`` gets UP_ENDED, DOWN_ENDED or BROKEN.
 
-    __slots__ = ("_loop", "_report", "client", "down", "server", "up")
+    ``soon`` calls back when others have had their turn; the loop does unless somebody else is to.
+    """
+
+    __slots__ = ("_loop", "_report", "_soon", "client", "down", "server", "up")
 
     def __init__(
         self,
@@ -186,8 +189,10 @@ class Relay:
         server: socket.socket,
         pipes: PipePool,
         report: Callable[[Event], None],
+        soon: Callable[[Callback], None] | None = None,
     ) -> None:
         self._loop = loop
+        self._soon = soon or loop.call_soon
         self._report = report
         self.client = client
         self.server = server
@@ -240,7 +245,7 @@ class Relay:
             self._report(Event.BROKEN)
             return
         if waits == GIVE_WAY:
-            self._loop.call_soon(lambda: self._run(half, end))
+            self._soon(lambda: self._run(half, end))
         elif waits == ENDED:
             self._report(end)
 

@@ -92,7 +92,7 @@ FAULTS = (
     Mutation(
         name="who has given way is forgotten",
         file=RELAY,
-        old="            self._loop.call_soon(lambda: self._run(half, end))\n",
+        old="            self._soon(lambda: self._run(half, end))\n",
         new="            pass\n",
         rows=("9g",),
     ),

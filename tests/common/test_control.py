@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The control socket as a client sees it."""
 
+import contextlib
 import json
 import os
+import resource
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from common.channel import Message
-from common.control import _CLIENTS, ControlSocket, Refused, Reply
+from common.control import _CLIENTS, _PAUSE, ControlSocket, Refused, Reply
 from common.system import SystemLacks
 from tests.running import PATIENCE, RunningLoop, until
 
@@ -123,6 +126,41 @@ def test_only_so_many_clients(daemon: Daemon) -> None:
     assert daemon.ask('{"command": "status"}')["ok"] is True
     for client in clients:
         client.close()
+
+
+def test_who_cannot_be_accepted_waits_and_keeps_nobody_busy(
+    running: RunningLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+    on_client = ControlSocket._on_client
+
+    def count(control: ControlSocket, events: int) -> None:
+        tries.append(events)
+        on_client(control, events)
+
+    monkeypatch.setattr(ControlSocket, "_on_client", count)
+    daemon = Daemon(running, tmp_path / "cpe.sock")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        with no_descriptors_left():
+            client.connect(str(daemon.path))
+            client.sendall(b'{"command": "status"}\n')
+            time.sleep(3 * _PAUSE)
+        assert 1 <= len(tries) <= 4
+        assert answer(client)["ok"] is True
+    running.call(daemon.control.close)
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_for_the_owner_only(daemon: Daemon) -> None:

@@ -11,12 +11,15 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import packet
+from common.connection import Connection, Held, Key
 from common.flow import Event, State
 from common.gate import Decision, Gate, Role, unfit
 from common.loop import Loop
 from common.nfqueue import ACCEPT, DROP, QueuedPacket
 from common.packet import Segment
+from common.relay import GIVE_WAY, Half
 from common.room import Limits
+from tests.running import PATIENCE, RunningLoop, until
 
 JOIN = bytes.fromhex(
     "10020123456789abcdef"
@@ -92,7 +95,7 @@ def syn(*options: Any) -> bytes:
     return bytes(IP(src=KEY[0], dst=KEY[2]) / TCP(sport=KEY[1], dport=KEY[3], flags="S", options=list(options)))
 
 
-def gate(queue: Any, decide: Callable[[Segment, int], Decision]) -> tuple[Gate, Loop]:
+def gate(queue: Any, decide: Callable[[Segment, int], Decision], loop: Loop | None = None) -> tuple[Gate, Loop]:
     role = Role(
         socket.IPPROTO_TCP,
         socket.IPPROTO_TCP,
@@ -104,7 +107,7 @@ def gate(queue: Any, decide: Callable[[Segment, int], Decision]) -> tuple[Gate, 
         join_after=0,
         flow_buffer=0,
     )
-    loop = Loop()
+    loop = loop or Loop()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     return Gate(loop, role, queue, (listener,), 0, Limits(8, 8, 8, 8), lambda _token: None), loop
@@ -151,6 +154,111 @@ def test_a_fault_costs_the_packet_that_meets_it(caplog: pytest.LogCaptureFixture
     assert tested.counters == {"passed: fault of this program": 3, "passed: later": 1}
     assert [record.exc_info is not None for record in caplog.records] == [True]  # not one for each
     tested.close()
+
+
+class Legs:
+    """A connection of ordinary sockets, with its client and its server."""
+
+    def __init__(self, tested: Gate, key: Key) -> None:
+        self.client, self.client_leg = socket.socketpair()
+        self.server_leg, self.server = socket.socketpair()
+        self.client.settimeout(PATIENCE)
+        self.server.settimeout(PATIENCE)
+        for leg in (self.client_leg, self.server_leg):
+            leg.setblocking(False)
+        self._connection = Connection(tested, key, QueuedPacket(key[1], 0, 0, syn()), 0, 0.0)
+        tested.connections[key] = tested._opening[key] = self._connection
+        tested._room.take(key[0])
+
+    def connect(self) -> None:
+        self._connection.connect(self.server_leg)
+
+    def open(self) -> None:
+        self.connect()
+        self._connection.handle(Event.CONNECTED)
+        self._connection.accepted(self.client_leg)
+
+    def close(self) -> None:
+        self._connection.handle(Event.BROKEN)
+        self.client.close()
+        self.server.close()
+
+
+def test_who_makes_room_takes_nothing_along(running: RunningLoop) -> None:
+    """A connection that is still to deliver ends while the next one on its ports waits."""
+    tested, _ = gate(FakeQueue(), lambda *_: Decision(), running.loop)
+    old = Legs(tested, KEY)
+    running.call(old.open)
+    tested._parting.add(tested.connections.pop(KEY))
+    new = Legs(tested, KEY)
+    waiting = tested.connections[KEY]
+    running.call(old.close)
+    assert running.call(tested.all) == [waiting]
+    assert tested._opening == {KEY: waiting}
+    running.call(tested.close)
+    for sock in (new.client, new.client_leg, new.server_leg, new.server):
+        sock.close()
+
+
+def ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1)
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+def test_a_fault_costs_the_connection_that_meets_it(
+    running: RunningLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    """Whether it comes when a leg wakes the connection, or when the connection has its turn again."""
+    tested, _ = gate(FakeQueue(), lambda *_: Decision(), running.loop)
+    bad, good = (Legs(tested, (*KEY[:1], port, *KEY[2:])) for port in (1, 2))
+    running.call(bad.open)
+    running.call(good.open)
+    moved, moves = Half.move, []
+
+    def move(half: Half) -> int:
+        if half.source is not bad.client_leg:
+            return moved(half)
+        moves.append(half)
+        if len(moves) > turns:
+            raise ZeroDivisionError
+        return GIVE_WAY
+
+    monkeypatch.setattr(Half, "move", move)
+    bad.client.send(b"x")
+    assert ended(bad.client)
+    assert ended(bad.server)
+    good.client.send(b"x")
+    assert good.server.recv(1) == b"x"
+    assert len(moves) == turns + 1
+    assert running.call(lambda: list(tested.connections)) == [(KEY[0], 2, *KEY[2:])]
+    assert tested.counters["reset: fault of this program"] == 1
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    running.call(good.close)
+    running.call(tested.close)
+    for sock in (bad.client, bad.server):
+        sock.close()
+
+
+def test_a_fault_lets_the_syn_pass_that_is_held(running: RunningLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = FakeQueue()
+    tested, _ = gate(queue, lambda *_: Decision(), running.loop)
+
+    def release(_connection: Connection, _syn: Held) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tested, "release", release)
+    legs = Legs(tested, KEY)
+    running.call(legs.connect)
+    assert ended(legs.server)
+    until(lambda: queue.verdicts == [(KEY[1], ACCEPT)])
+    assert not running.call(lambda: dict(tested.connections))
+    assert tested.counters == {"reset: fault of this program": 1, "passed: fault of this program": 1}
+    running.call(tested.close)
+    for sock in (legs.client, legs.client_leg, legs.server):
+        sock.close()
 
 
 def test_an_address_family_without_a_listener_passes() -> None:
