@@ -12,6 +12,7 @@ from common.flow import Refusal
 
 MASK: Final = 0xFF000000
 
+_QUEUED: Final = 0x01000000  # a SYN for the queue of a worker, where nftables cannot choose the queue itself
 GATE: Final = 0x48000000  # a SYN that the queue rule takes
 GATE_INBOUND: Final = 0x47000000  # the same where packets are forwarded, for connections from the Internet
 DELIVER: Final = 0x49000000  # belongs to a socket of ours: the routing rule sends it to this host
@@ -32,6 +33,11 @@ REFUSE: Final[dict[Refusal, int]] = {
     Refusal.NO_ROUTE: _REFUSE + 0x02000000,
     Refusal.PROHIBITED: _REFUSE + 0x03000000,
 }
+
+
+def queued(worker: int) -> int:
+    """The mark of SYNs for the queue of ``worker`` (0 ... MAX_WORKERS - 1)."""
+    return _QUEUED + (worker << 24)
 
 
 def release(worker: int) -> int:

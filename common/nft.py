@@ -8,10 +8,11 @@ Where the kernel has no nft ``queue`` expression (CONFIG_NFT_QUEUE), iptables' N
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from common.system import SystemLacks, require_program
 
 _TABLE: Final = "inet hybrid_access"
 _COMMENT: Final = "hybrid-access"
+_SEATS: Final = "hybrid-access-queues"  # iptables' chain with one rule for each worker
 _NOBODY: Final = {4: "0.0.0.0", 6: "::"}  # for a set in which there is nobody: nft takes no empty one
 
 # What a rule needs of the kernel, and what OpenWrt calls the package.
@@ -127,45 +129,74 @@ def counters(names: Mapping[str, str]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where SYNs wait: with which mark, in which chain of ours, or else in which one of iptables."""
+    """Where SYNs wait: with which mark, in which chain of ours, or else in which one of iptables.
+
+    ``chosen_by`` is what decides whose a SYN is: copies of it, and the RST that takes it back, have it in common, and
+    so come to the worker that has the SYN.
+    """
 
     mark: int
+    chosen_by: str
     chain: str
     table: str
     hook: str
 
 
-ARRIVING: Final = Place(marks.GATE, "hold", "mangle", "PREROUTING")
-FORWARDED: Final = Place(marks.GATE_INBOUND, "hold_inbound", "security", "FORWARD")
-GIVEN_UP: Final = Place(marks.GATE_INBOUND, "hold", "mangle", "PREROUTING")  # their RSTs, which a firewall may drop
+# Both ends, so that one client's connections to one server are everybody's. Of what comes from the Internet its source
+# alone: a port forward of the router changes the other end between the places where a SYN and its RST wait.
+_SOURCE: Final = "{ip} saddr . tcp sport"
+_BOTH: Final = f"{_SOURCE} . {{ip}} daddr . tcp dport"
+ARRIVING: Final = Place(marks.GATE, _BOTH, "hold", "mangle", "PREROUTING")
+FORWARDED: Final = Place(marks.GATE_INBOUND, _SOURCE, "hold_inbound", "security", "FORWARD")
+GIVEN_UP: Final = replace(FORWARDED, chain="hold", table="mangle", hook="PREROUTING")  # RSTs, which a firewall may drop
+
+# Nobody can aim at one worker: where the kernel does not make up a seed for a rule, we do for those that must agree.
+_SEED: Final = f" seed {secrets.randbits(32):#x}"
 
 
 def add_queue_rule(first: int, count: int, place: Place = ARRIVING) -> Callable[[], None]:
-    """Sends marked SYNs to the queues ``first`` ... ``first + count - 1``; returns the undo. Raises SystemLacks.
+    """Sends marked SYNs to the queues ``first`` ... ``first + count - 1``, one for each worker; returns the undo.
 
-    Which of the queues, the addresses decide: a copy of a SYN must come to the worker that has the first (nft's fanout
-    flag and iptables' --queue-cpu-fanout would go by the CPU instead).
+    Raises SystemLacks.
     """
     queues = str(first) if count == 1 else f"{first}-{first + count - 1}"
-    match = f"meta mark & {marks.MASK:#x} == {place.mark:#x}"
-    nft = require_program("nft", "nftables")
-    done = _run(
-        [
-            nft,
-            "add",
-            "rule",
-            *_TABLE.split(),
-            place.chain,
-            *match.split(),
-            *f"queue flags bypass to {queues}".split(),
-        ]
-    )
-    if done.returncode == 0:
+    if _change(own_queue(first, count, place)):
         log.info("SYNs wait in nft's own queue %s", queues)
         return lambda: None  # goes with the table
     log.info("the kernel has no nft queue (CONFIG_NFT_QUEUE): SYNs wait in iptables' NFQUEUE %s", queues)
+    if count > 1 and place is ARRIVING and not _change(queue_marks(count)):
+        raise SystemLacks("the kernel's nftables has no 'jhash' (CONFIG_NFT_HASH, kmod-nft-core)")
     _add_iptables_rules(first, count, place)
     return remove_iptables_rules
+
+
+def own_queue(first: int, count: int, place: Place) -> str:
+    """nft's own queue, as commands."""
+    rule = f"add rule {_TABLE} {place.chain} meta mark & {marks.MASK:#x} == {place.mark:#x} queue flags bypass to"
+    if count == 1:
+        return f"{rule} {first}"
+    return "; ".join(f"{rule} {choice} offset {first}" for choice in _choices(count, place))
+
+
+def queue_marks(count: int) -> str:
+    """Where iptables has the queues, a mark for each, as commands: its own choice (--queue-balance) knows no ports.
+
+    Connections from the Internet are left to that choice: there are no more marks.
+    """
+    commands = []
+    for worker in range(count):
+        chain = f"{_TABLE} to_queue_{worker}"
+        marked = f"meta mark & {~marks.MASK & 0xFFFFFFFF:#x} | {marks.queued(worker):#x}"
+        commands += [f"add chain {chain}", f"add rule {chain} meta mark set {marked}"]
+    seats = ", ".join(f"{worker} : goto to_queue_{worker}" for worker in range(count))
+    commands += [f"add rule {_TABLE} to_queue {choice} vmap {{ {seats} }}" for choice in _choices(count, ARRIVING)]
+    return "; ".join(commands)
+
+
+def _choices(count: int, place: Place) -> list[str]:
+    """The number of a worker, for each family."""
+    seed = "" if place is ARRIVING else _SEED
+    return [f"jhash {place.chosen_by.format(ip=ip)} mod {count}{seed}" for ip in ("ip", "ip6")]
 
 
 def remove_iptables_rules() -> None:
@@ -176,10 +207,14 @@ def remove_iptables_rules() -> None:
         except SystemLacks:
             continue
         for place in (ARRIVING, FORWARDED):
-            for line in _run([program, "-w", "-t", place.table, "-S", place.hook]).stdout.splitlines():
-                words = line.split()
-                if _COMMENT in words and words[0] == "-A":
-                    _run([program, "-w", "-t", place.table, "-D", *words[1:]])
+            lines = _run([program, "-w", "-t", place.table, "-S"]).stdout.splitlines()
+            listed = [line.split() for line in lines if line.startswith("-")]
+            for command, chain, *words in listed:
+                if command == "-A" and chain == place.hook and _COMMENT in words:
+                    _run([program, "-w", "-t", place.table, "-D", chain, *words])
+            if ["-N", _SEATS] in listed:
+                _run([program, "-w", "-t", place.table, "-F", _SEATS])
+                _run([program, "-w", "-t", place.table, "-X", _SEATS])
             _remove_if_empty("ip6" if iptables == "ip6tables" else "ip", place.table)
 
 
@@ -196,14 +231,32 @@ def _remove_if_empty(family: str, table: str) -> None:
 
 
 def _add_iptables_rules(first: int, count: int, place: Place) -> None:
-    queues = ["--queue-num", str(first)] if count == 1 else ["--queue-balance", f"{first}:{first + count - 1}"]
-    for program in [require_program(name, "iptables") for name in ("iptables", "ip6tables")]:
-        rule = [place.hook, "-m", "mark", "--mark", f"{place.mark:#x}/{marks.MASK:#x}"]
-        rule += ["-m", "comment", "--comment", _COMMENT, "-j", "NFQUEUE", *queues, "--queue-bypass"]
-        done = _run([program, "-w", "-t", place.table, "-A", *rule])
+    text = iptables_rules(first, count, place)
+    for program in [require_program(f"{name}-restore", "iptables") for name in ("iptables", "ip6tables")]:
+        done = _run([program, "-w", "--noflush"], text)
         if done.returncode:
             remove_iptables_rules()
             raise SystemLacks(f"the kernel has no netfilter queue for us: {_first_error(done.stderr)}")
+
+
+def iptables_rules(first: int, count: int, place: Place) -> str:
+    """What iptables-restore reads. However many workers there are, packets without a mark of ours meet one rule."""
+
+    def rule(chain: str, mark: str, target: str) -> str:
+        return f"-A {chain} -m mark {mark}/{marks.MASK:#x} -m comment --comment {_COMMENT} -j {target}"
+
+    def queue(chain: str, mark: int, which: str) -> str:
+        return rule(chain, f"--mark {mark:#x}", f"NFQUEUE {which} --queue-bypass")
+
+    if count == 1:
+        rules = [queue(place.hook, place.mark, f"--queue-num {first}")]
+    elif place is ARRIVING:
+        rules = [f":{_SEATS} - [0:0]"]
+        rules += [queue(_SEATS, marks.queued(worker), f"--queue-num {first + worker}") for worker in range(count)]
+        rules += [rule(place.hook, "! --mark 0x0", _SEATS)]
+    else:
+        rules = [queue(place.hook, place.mark, f"--queue-balance {first}:{first + count - 1}")]
+    return "\n".join([f"*{place.table}", *rules, "COMMIT", ""])
 
 
 def _why_refused(file: str, complaint: str) -> str:
@@ -217,10 +270,15 @@ def _why_refused(file: str, complaint: str) -> str:
     return f"nftables does not take {file}: {_first_error(complaint)}"
 
 
+def _change(commands: str) -> bool:
+    """Whether nft has done all of it; else it has done nothing."""
+    return _run([require_program("nft", "nftables"), commands]).returncode == 0
+
+
 def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, input=text)
 
 
 def _first_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.endswith(":")]
     return next((line for line in lines if "rror" in line), lines[0] if lines else "no reason given")

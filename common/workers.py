@@ -22,6 +22,7 @@ from common.control import Refused, Reply
 from common.gate import Role
 from common.log import LEVELS, about, log, set_level
 from common.loop import Callback, Loop
+from common.marks import MAX_WORKERS
 from common.nfqueue import Queue
 from common.orphans import Orphans
 from common.replay import Replay
@@ -88,6 +89,7 @@ class _Question:
 class Workers:
     """``count`` workers with the same duties, which divide what is allowed among them.
 
+    ``count`` None is one for each processor that this process may use, at most MAX_WORKERS.
     ``max_flows`` None is as many connections as there are descriptors for, ``max_flows_of_one`` None a share of them.
     """
 
@@ -95,7 +97,7 @@ class Workers:
         self,
         loop: Loop,
         duties: Sequence[Duty],
-        count: int,
+        count: int | None,
         max_flows: int | None,
         max_flows_of_one: int | None,
         on_grown: Callable[[list[int]], None],
@@ -105,8 +107,8 @@ class Workers:
     ) -> None:
         """``roles`` are those of the duties by the text of another configuration, see adopt()."""
         self._loop = loop
-        self._count = count
-        self._duties = _with_limits(duties, count, max_flows, max_flows_of_one)
+        self._count = count or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+        self._duties = _with_limits(duties, self._count, max_flows, max_flows_of_one)
         self._roles = roles
         self._on_grown = on_grown
         self._on_hopeless = on_hopeless

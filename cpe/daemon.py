@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
 from common.blackholes import Blackholes
-from common.config import INBOUND, MAX_WORKERS, CpeConfig, parse
+from common.config import INBOUND, CpeConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
 from common.flow import LIFETIME_IN_A_CROWD, State
@@ -90,7 +90,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         workers = Workers(
             loop,
             _duties(config, devices),
-            config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
+            config.workers,
             config.max_flows,
             NO_LIMIT,
             paths.grown,

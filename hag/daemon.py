@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from common import daemon, marks, mptcp, nft, privilege, transparent
-from common.config import INBOUND, MAX_WORKERS, HagConfig, parse
+from common.config import INBOUND, HagConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
 from common.flow import LIFETIME_IN_A_CROWD, State
@@ -95,7 +95,7 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
         workers = Workers(
             loop,
             _duties(config),
-            config.workers or min(os.cpu_count() or 1, MAX_WORKERS),
+            config.workers,
             config.max_flows,
             config.max_flows_per_subscriber,
             lambda tokens: None,  # subflows are the CPE's to order

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The table and the queue rule in a real kernel: loaded, replaced, taken out; other people's rules stay."""
+"""The table and the queue rules in a real kernel: loaded, replaced, taken out; other people's rules stay."""
 
+import re
 import resource
 import socket
 import time
@@ -29,6 +30,7 @@ VARIABLES = {
         "release": nft.release_map((marks.release, 9000), workers=2),
     },
 }
+FOREIGN_MARK = 0x00ABCDEF
 FOREIGN = """
 table inet other {
     chain prerouting {
@@ -49,17 +51,17 @@ def ruleset(namespace: Namespace) -> str:
 
 
 def mangle(namespace: Namespace) -> list[str]:
-    """What iptables has in the chain of the queue rule, of both families."""
+    """What iptables has in the table of the queue rules, of both families."""
     rules = []
     for program in ("iptables", "ip6tables"):
-        rules += namespace.run([program, "-w", "-t", "mangle", "-S", "PREROUTING"]).stdout.splitlines()
+        rules += namespace.run([program, "-w", "-t", "mangle", "-S"]).stdout.splitlines()
     return [rule for rule in rules if rule.startswith("-A")]
 
 
 def queue_rules(namespace: Namespace) -> list[str]:
     """Of nft's own or iptables' kind."""
     table = namespace.run(["nft", "list", "table", "inet", "hybrid_access"], check=False).stdout
-    own = [line for line in table.splitlines() if "queue" in line.partition("comment")[0]]
+    own = [line for line in table.splitlines() if re.search(r"\bqueue (flags|num|to) ", line.partition("comment")[0])]
     return own + [rule for rule in mangle(namespace) if "NFQUEUE" in rule]
 
 
@@ -143,18 +145,93 @@ def test_counters_are_read_without_the_sets(namespace: Namespace) -> None:
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime == began[1]  # and no program is run for it
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_queue_rule_comes_and_goes(namespace: Namespace, file: str, count: int) -> None:
+@pytest.mark.parametrize("count", [1, 3, marks.MAX_WORKERS])
+def test_the_queue_rules_come_and_go(namespace: Namespace, file: str, count: int) -> None:
     nft.load(file, VARIABLES[file])
+    before = ruleset(namespace)
     undo = nft.add_queue_rule(10, count)
     rules = queue_rules(namespace)
-    assert len(rules) in (1, 2)  # nft's own is for both families
-    for rule in rules:
-        assert "bypass" in rule
-        assert ("10" if count == 1 else "12") in rule
+    assert all("bypass" in rule for rule in rules)
+    if any("NFQUEUE" in rule for rule in rules):
+        queues = [int(rule.partition("--queue-num ")[2].split()[0]) for rule in rules]
+        assert sorted(queues) == sorted([*range(10, 10 + count)] * 2)
+    else:  # one rule for both families, where there is nothing to choose
+        assert len(rules) == (1 if count == 1 else 2)
     undo()
-    nft.unload()
-    assert queue_rules(namespace) == []
+    nft.load(file, VARIABLES[file])
+    assert ruleset(namespace) == before
+
+
+def test_nft_chooses_the_queue() -> None:
+    """Text alone: the kernels at hand may lack nft's queue."""
+    rule = "add rule inet hybrid_access hold meta mark & 0xff000000 == {mark} queue flags bypass to"
+    arriving, inbound = rule.format(mark="0x48000000"), rule.format(mark="0x47000000")
+    seed = re.findall(r"seed (0x\w+)", nft.own_queue(4964, 2, nft.FORWARDED))[0]
+    assert nft.own_queue(4900, 1, nft.ARRIVING) == f"{arriving} 4900"
+    assert nft.own_queue(4900, 2, nft.ARRIVING).split("; ") == [
+        f"{arriving} jhash ip saddr . tcp sport . ip daddr . tcp dport mod 2 offset 4900",
+        f"{arriving} jhash ip6 saddr . tcp sport . ip6 daddr . tcp dport mod 2 offset 4900",
+    ]
+    assert nft.own_queue(4964, 3, nft.GIVEN_UP).split("; ") == [
+        f"{inbound} jhash ip saddr . tcp sport mod 3 seed {seed} offset 4964",
+        f"{inbound} jhash ip6 saddr . tcp sport mod 3 seed {seed} offset 4964",
+    ]
+    assert nft.own_queue(4964, 3, nft.FORWARDED) == nft.own_queue(4964, 3, nft.GIVEN_UP).replace(
+        " hold ", " hold_inbound "
+    )
+
+
+def test_iptables_chooses_it_by_a_mark_of_each_worker() -> None:
+    assert nft.iptables_rules(4900, 1, nft.ARRIVING).splitlines() == [
+        "*mangle",
+        "-A PREROUTING -m mark --mark 0x48000000/0xff000000 -m comment --comment hybrid-access"
+        " -j NFQUEUE --queue-num 4900 --queue-bypass",
+        "COMMIT",
+    ]
+    assert nft.iptables_rules(4900, 2, nft.ARRIVING).splitlines() == [
+        "*mangle",
+        ":hybrid-access-queues - [0:0]",
+        "-A hybrid-access-queues -m mark --mark 0x1000000/0xff000000 -m comment --comment hybrid-access"
+        " -j NFQUEUE --queue-num 4900 --queue-bypass",
+        "-A hybrid-access-queues -m mark --mark 0x2000000/0xff000000 -m comment --comment hybrid-access"
+        " -j NFQUEUE --queue-num 4901 --queue-bypass",
+        "-A PREROUTING -m mark ! --mark 0x0/0xff000000 -m comment --comment hybrid-access -j hybrid-access-queues",
+        "COMMIT",
+    ]
+    assert nft.iptables_rules(4964, 2, nft.FORWARDED).splitlines() == [
+        "*security",
+        "-A FORWARD -m mark --mark 0x47000000/0xff000000 -m comment --comment hybrid-access"
+        " -j NFQUEUE --queue-balance 4964:4965 --queue-bypass",
+        "COMMIT",
+    ]
+
+
+def test_the_marks_of_the_workers_leave_the_rest_of_the_mark_alone(namespace: Namespace) -> None:
+    nft.load(HAG, VARIABLES[HAG])
+    nft.add_queue_rule(64, 2)
+    nft.remove_iptables_rules()
+    if "to_queue_0" not in ruleset(namespace):
+        pytest.skip("this kernel has nft's own queue")
+    namespace.run(["nft", "add chain inet hybrid_access test { type filter hook output priority 0; }"])
+    seen = "{ type mark . inet_service; flags dynamic; }"
+    namespace.run(["nft", f"add set inet hybrid_access seen {seen}"])
+    namespace.run(["nft", "add chain inet hybrid_access last { type filter hook output priority 1; }"])
+    namespace.run(["nft", "add rule inet hybrid_access last update @seen { meta mark . tcp dport }"])
+    namespace.run(["nft", "add rule inet hybrid_access test tcp flags syn goto to_queue"])
+    namespace.run(["ip", "link", "set", "lo", "up"])
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with namespace.entered():
+            clients = [socket.socket(family, socket.SOCK_STREAM) for _ in range(40)]
+        for client in clients:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, FOREIGN_MARK)
+            client.setblocking(False)
+            client.connect_ex((address, 9))
+            client.close()
+        listed = namespace.run(["nft", "list set inet hybrid_access seen"]).stdout
+        assert {int(mark, 16) for mark in re.findall(r"(0x\w+) \. 9", listed)} == {
+            marks.combine(FOREIGN_MARK, marks.queued(worker)) for worker in range(2)
+        }
+        namespace.run(["nft", "flush set inet hybrid_access seen"])
 
 
 def test_a_queue_rule_that_a_crash_left_is_not_doubled(namespace: Namespace, file: str) -> None:

@@ -317,7 +317,7 @@ def test_nft_missing(lab: Lab, fails: Fails, without: "Without") -> None:
     assert sentence == "the program 'nft' is missing: install the package nftables"
 
 
-@pytest.mark.parametrize(("role", "program"), [("hag", "iptables"), ("cpe", "ip6tables")])
+@pytest.mark.parametrize(("role", "program"), [("hag", "iptables-restore"), ("cpe", "ip6tables-restore")])
 def test_iptables_missing_where_it_is_needed(
     lab: Lab, fails: Fails, stand_in: "StandIn", without: "Without", role: str, program: str
 ) -> None:
@@ -382,7 +382,8 @@ In file included from /usr/share/hybrid-access/nftables/hybrid-cpe.nft:50:2-22:
 """
 NFQUEUE_REFUSED = """\
 Warning: Extension NFQUEUE revision 0 not supported, missing kernel module?
-iptables v1.8.9 (nf_tables):  RULE_APPEND failed (No such file or directory): rule in chain PREROUTING
+iptables-restore v1.8.9 (nf_tables):
+line 2: RULE_APPEND failed (No such file or directory): rule in chain PREROUTING
 """
 
 
@@ -402,7 +403,7 @@ NFT_WITHOUT_QUEUE = refusing('*" queue "*', 1, QUEUE_REFUSED)
 NO_NFT_QUEUE = "the kernel has no nft queue (CONFIG_NFT_QUEUE)"
 NFT_WITH_QUEUE = """case "$*" in *" queue "*) exit 0 ;; esac; exec "$real" "$@" """
 NFT_WITHOUT_TPROXY = refusing('*" -f "*', 1, TPROXY_REFUSED)
-IPTABLES_WITHOUT_NFQUEUE = refusing('*" -A "*', 4, NFQUEUE_REFUSED)
+IPTABLES_WITHOUT_NFQUEUE = refusing('*"--noflush"*', 4, NFQUEUE_REFUSED)
 
 
 def test_kernel_without_tproxy(lab: Lab, fails: Fails, stand_in: StandIn) -> None:
@@ -410,7 +411,7 @@ def test_kernel_without_tproxy(lab: Lab, fails: Fails, stand_in: StandIn) -> Non
     assert sentence.startswith("the kernel's nftables has no 'tproxy' (CONFIG_NFT_TPROXY, kmod-nft-tproxy): ")
 
 
-@pytest.mark.parametrize(("role", "program"), [("cpe", "iptables"), ("hag", "ip6tables")])
+@pytest.mark.parametrize(("role", "program"), [("cpe", "iptables-restore"), ("hag", "ip6tables-restore")])
 def test_kernel_without_any_queue(lab: Lab, fails: Fails, stand_in: StandIn, role: str, program: str) -> None:
     """Where only ip6tables refuses, the IPv4 rule is there already."""
     stand_in("nft", NFT_WITHOUT_QUEUE)
@@ -426,7 +427,7 @@ def test_kernel_without_any_queue(lab: Lab, fails: Fails, stand_in: StandIn, rol
         ("cpe", NFT_WITH_QUEUE, "SYNs wait in nft's own queue 4800", 0),
         ("cpe", NFT_WITHOUT_QUEUE, f"{NO_NFT_QUEUE}: SYNs wait in iptables' NFQUEUE 4800", 2),
         ("hag", NFT_WITH_QUEUE, "SYNs wait in nft's own queue 4900-4901", 0),
-        ("hag", NFT_WITHOUT_QUEUE, f"{NO_NFT_QUEUE}: SYNs wait in iptables' NFQUEUE 4900-4901", 2),
+        ("hag", NFT_WITHOUT_QUEUE, f"{NO_NFT_QUEUE}: SYNs wait in iptables' NFQUEUE 4900-4901", 4),
     ],
     ids=["cpe-nft", "cpe-iptables", "hag-nft", "hag-iptables"],
 )
