@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import costs, idle, opening, short, throughput
+from bench import costs, idle, opening, scaling, short, throughput
 from bench.bed import Bed
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
 from bench.hybrid import Buffer1M, Buffer2M, Buffer4M, Buffer32M, Hybrid
@@ -14,6 +14,7 @@ from bench.kernel_mptcp import KernelMptcp
 from bench.peer import Peer
 from bench.results import Results
 from lab.access import WAYS, Way
+from lab.errors import SystemLacksError
 from lab.scenario import Progress
 from lab.services import require
 
@@ -26,7 +27,8 @@ OPENING = "opening at half load"
 class Course:
     """`seconds` of each measurement; `many` connections in a row at the end, and `idle` ones at the same time.
 
-    A measure without peers, or without connections, is left out.
+    A measure without peers, or without connections, is left out. `scaling` is the seconds of each measurement of one
+    and two workers.
     """
 
     rounds: int
@@ -37,6 +39,7 @@ class Course:
     opening: Sequence[type[Peer]] = ()
     many: int = 0
     idle: Sequence[int] = ()
+    scaling: int = 0
 
 
 FULL = Course(
@@ -47,6 +50,7 @@ FULL = Course(
     opening=(Hybrid, HaproxyWithoutJoins, Peer),
     many=100_000,
     idle=(1000, 4000, 10_000),
+    scaling=2,
 )
 # What fits into less than a minute: rounds are fewer and shorter, so spreads are wider.
 BRIEF = Course(
@@ -101,6 +105,11 @@ def run(course: Course, family: int, progress: Progress) -> Results:
             results.add(MANY, Hybrid.name, short.endure(beds[Hybrid], course.many))
     if course.idle:
         crowd(course, family, results, progress)
+    if course.scaling:
+        try:
+            scaling.run(results, course.rounds, course.scaling, family, progress)
+        except SystemLacksError as lack:
+            progress(f"one and two workers are left out: {lack}")
     return results
 
 

@@ -21,11 +21,13 @@ class Usage:
     processes: dict[int, float]
     busy: float
     softirq: float
+    idle: float = 0.0
 
     def since(self, before: "Usage") -> "Spent":
         """A process that has ended meanwhile counts for nothing, one that has begun counts whole."""
         processes = sum(total - before.processes.get(pid, 0.0) for pid, total in self.processes.items())
-        return Spent(processes, self.busy - before.busy, self.softirq - before.softirq)
+        softirq, idle = self.softirq - before.softirq, self.idle - before.idle
+        return Spent(processes, self.busy - before.busy, softirq, idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Spent:
     processes: float
     busy: float
     softirq: float
+    idle: float = 0.0
 
 
 def look(pids: Iterable[int]) -> Usage:
@@ -51,7 +54,7 @@ def process_time(stat: str) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def machine_time(stat: str) -> tuple[float, float]:
-    """Seconds of all cores: busy ones, and those of them in softirqs."""
-    user, nice, system, _idle, _iowait, irq, softirq = map(int, stat.split("\n", 1)[0].split()[1:8])
-    return (user + nice + system + irq + softirq) / TICK, softirq / TICK
+def machine_time(stat: str) -> tuple[float, float, float]:
+    """Seconds of all cores: busy ones, those of them in softirqs, and idle ones."""
+    user, nice, system, idle, iowait, irq, softirq = map(int, stat.split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + irq + softirq) / TICK, softirq / TICK, (idle + iowait) / TICK

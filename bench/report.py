@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bench import scaling
 from bench.course import MANY, OPENING, SHORT, throughput_measure
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
 from bench.hybrid import Hybrid
@@ -40,6 +41,11 @@ RATIOS = (
     ("conn_rate_vs_haproxy", HaproxyWithoutJoins.name, (SHORT,), "per_second", min),
     ("conn_rate_vs_joining_haproxy", Haproxy.name, (SHORT,), "per_second", min),
 )
+# what it is called, the measures, the figure: of two workers by that of one
+SCALINGS = (
+    ("conn_rate_of_2_workers_vs_1", (scaling.SHORT,), "per_second"),
+    ("throughput_of_2_workers_vs_1", scaling.THROUGHPUT, "gbit"),
+)
 DIFFERENCES = (
     ("added_handshake_ms_p50", "handshake_p50"),
     ("added_handshake_ms_p99", "handshake_p99"),
@@ -58,18 +64,29 @@ def figures(results: Results) -> dict[str, Any]:
         worst[name] = round(end(spread.median for spread in spreads.values()), 3)
         for measure, spread in spreads.items():
             each[f"{name}: {measure}"] = _three(spread)
+    for name, measures, figure in SCALINGS:
+        found = {
+            f"{measure}, {where}": results.ratio(measure, two.name, one.name, figure)
+            for measure in measures
+            for where, one, two in scaling.PAIRS
+        }
+        if spreads := {measure: spread for measure, spread in found.items() if spread}:
+            worst[name] = round(min(spread.median for spread in spreads.values()), 3)
+            each |= {f"{name}: {measure}": _three(spread) for measure, spread in spreads.items()}
     for name, figure in DIFFERENCES:
         if added := results.difference(OPENING, OURS, Peer.name, figure):
             worst[name] = round(added.median, 3)
             each[f"{name}: {OPENING}"] = _three(added)
     for name, figure in (("failed_connections", "failed"), ("connections", "connections")):
-        worst[name] = int(sum(results.total(measure, OURS, figure) for measure in (SHORT, OPENING, MANY)))
+        ours = sum(results.total(measure, OURS, figure) for measure in (SHORT, OPENING, MANY))
+        worst[name] = int(ours + sum(results.total(scaling.SHORT, kind.name, figure) for kind in scaling.KINDS))
     return worst | each
 
 
 def tables(results: Results) -> str:
     """What was measured, peer by peer, and what follows for the pair."""
-    peers = list(dict.fromkeys(peer for measure in results.samples for peer in results.peers(measure)))
+    measures = dict.fromkeys(measure for _title, measure, _figure, _digits in ROWS)
+    peers = list(dict.fromkeys(peer for measure in measures for peer in results.peers(measure)))
     measured = []
     for title, measure, figure, digits in ROWS:
         cells = [_cell(results.spread(measure, peer, figure), digits) for peer in peers]
@@ -81,6 +98,7 @@ def tables(results: Results) -> str:
         for name, value in found.items()
         if not isinstance(value, list) and name not in ("failed_connections", "connections")
     ]
+    workers = workers_table(results)
     words = f"{found['failed_connections']} of {found['connections']} short connections through the pair failed."
     return "\n\n".join(
         (
@@ -88,9 +106,33 @@ def tables(results: Results) -> str:
             markdown(
                 ["the pair against the others", "worst median", "by measure: median (lowest … highest)"], compared
             ),
+            *([workers] if workers else []),
             words,
         )
     )
+
+
+def workers_table(results: Results) -> str:
+    """One worker beside two, with what says that nothing else is the limit; empty if that was not measured."""
+    rows = []
+    for measure, figure, unit, digits in (
+        (scaling.SHORT, "per_second", "per second", 0),
+        *((measure, "gbit", "Gbit/s", 2) for measure in scaling.THROUGHPUT),
+    ):
+        for where, one, two in scaling.PAIRS:
+            if not (ratio := results.ratio(measure, two.name, one.name, figure)):
+                continue
+            cells = [_cell(results.spread(measure, kind.name, figure), digits) for kind in (one, two)]
+            idle, used_up = (
+                " / ".join(_percent(results.spread(measure, kind.name, share)) for kind in (one, two))
+                for share in ("idle", "used_up")
+            )
+            free = _cell(results.spread(measure, scaling.Unlimited.name, figure), digits)
+            title = f"{measure.partition(',')[0]} {unit}, workers {where}"
+            rows.append([title, *cells, _cell(ratio, 2), used_up, idle, free])
+    head = f"each worker with {scaling.SHARE:.0%} of a processor"
+    columns = ("1 worker", "2 workers", "2 by 1", "share used up", "machine idle", scaling.Unlimited.name)
+    return markdown([head, *columns], rows) if rows else ""
 
 
 def _range(results: Results, name: str) -> str:
@@ -100,7 +142,7 @@ def _range(results: Results, name: str) -> str:
         comparison, _, measure = key.partition(": ")
         if comparison == name and measure:
             median, low, high = value
-            label = f"{measure} " if measure in THROUGHPUT else ""
+            label = "" if measure in (SHORT, OPENING) else f"{measure} "
             parts.append(f"{label}{median:.2f} ({low:.2f} … {high:.2f})")
     return "; ".join(parts)
 
@@ -133,6 +175,10 @@ def _cell(spread: Spread | None, digits: int) -> str:
     if spread is None:
         return ""
     return f"{spread.median:.{digits}f} ({spread.low:.{digits}f} … {spread.high:.{digits}f})"
+
+
+def _percent(spread: Spread | None) -> str:
+    return f"{spread.median:.0%}" if spread else ""
 
 
 def _three(spread: Spread) -> list[float]:

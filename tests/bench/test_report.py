@@ -3,13 +3,14 @@
 
 import pytest
 
-from bench import report
+from bench import report, scaling
 from bench.__main__ import BEGIN, END, replaced
 from bench.course import MANY, OPENING, SHORT
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
 from bench.hybrid import Hybrid
 from bench.peer import Peer
 from bench.results import Results
+from bench.scaling import OneOnBoth, OneOnHag, TwoOnBoth, TwoOnHag, Unlimited
 
 
 @pytest.fixture
@@ -44,6 +45,34 @@ def test_figures(results: Results) -> None:
     )
     assert (figures["failed_connections"], figures["connections"]) == (4, 104_020)
     assert "throughput_vs_kernel_mptcp" not in figures  # not measured
+
+
+def test_workers(results: Results) -> None:
+    for speed in (1.0, 1.1):
+        for kind, rate, idle in (
+            (OneOnHag, 100, 0.7),
+            (TwoOnHag, 190, 0.4),
+            (OneOnBoth, 90, 0.6),
+            (TwoOnBoth, 162, 0.2),
+        ):
+            sample = {"per_second": rate * speed, "idle": idle, "used_up": 0.99, "failed": 1, "connections": 500}
+            results.add(scaling.SHORT, kind.name, sample)
+        results.add(scaling.SHORT, Unlimited.name, {"per_second": 900, "idle": 0.0})
+    figures = report.figures(results)
+    assert figures["conn_rate_of_2_workers_vs_1"] == 1.8
+    assert figures[f"conn_rate_of_2_workers_vs_1: {scaling.SHORT}, on the HAG"] == [1.9, 1.9, 1.9]
+    assert "throughput_of_2_workers_vs_1" not in figures  # not measured
+    assert (figures["failed_connections"], figures["connections"]) == (12, 108_020)
+    assert report.workers_table(results).splitlines() == [
+        "| each worker with 10% of a processor | 1 worker | 2 workers | 2 by 1 | share used up | machine idle"
+        " | 2 workers on each box, no quota |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| short connections per second, workers on the HAG | 105 (100 … 110) | 200 (190 … 209) | 1.90 (1.90 … 1.90)"
+        " | 99% / 99% | 70% / 40% | 900 (900 … 900) |",
+        "| short connections per second, workers on each box | 94 (90 … 99) | 170 (162 … 178) | 1.80 (1.80 … 1.80)"
+        " | 99% / 99% | 60% / 20% | 900 (900 … 900) |",
+    ]
+    assert report.tables(results).splitlines()[0].count("|") == 6  # the workers have a table of their own
 
 
 def test_the_dearest_measure_counts(results: Results) -> None:
