@@ -87,9 +87,9 @@ class BypassRule:
 class CpeConfig:
     """What hybrid-cpe does; see docs/configuration.md for each value.
 
-    `join_after` and `flow_buffer` are in bytes, `drain` in seconds. `workers` None is one for each processor, at most
-    MAX_WORKERS; `max_flows` None is as many as the limit of open files allows. `queue`, `listen_port`, `table_base` and
-    `rule_priority` are the first of several in use.
+    `join_after` and `flow_buffer` are in bytes, `hold` and `drain` in seconds. `workers` None is one for each processor, at
+    most MAX_WORKERS; `max_flows` None is as many as the limit of open files allows. `queue`, `listen_port`,
+    `table_base` and `rule_priority` are the first of several in use.
     """
 
     lan: tuple[str, ...]
@@ -99,6 +99,7 @@ class CpeConfig:
     join_port: int
     native_mptcp: NativeMptcp
     inbound: bool
+    hold: int
     workers: int | None
     max_flows: int | None
     flow_buffer: int
@@ -339,6 +340,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "join_port": Entry(parse=number(1, 65535), default="9001", live=True),
         "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond", live=True),
         "inbound": Entry(parse=switch, default="0"),
+        "hold": Entry(parse=number(0, 86400), default="10"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {

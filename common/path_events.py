@@ -52,11 +52,13 @@ class Created:
 class Established:
     """The connection is complete for the path manager: subflows may be added.
 
-    One of family AF_INET6 takes subflows of both families, one of AF_INET its own only.
+    One of family AF_INET6 takes subflows of both families, one of AF_INET its own only. In ``told`` ends() finds
+    those of its first subflow: few want to know, and there may be thousands.
     """
 
     token: int
     family: int
+    told: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def read(message: bytes) -> PathEvent | None:
     if kind == _CREATED:
         return Created(token)
     if kind == _ESTABLISHED:
-        return Established(token, _number(told, _FAMILY))
+        return Established(token, _number(told, _FAMILY), message)
     if kind == _CLOSED:
         return Closed(token)
     if kind == _ANNOUNCED:
@@ -121,6 +123,12 @@ def read(message: bytes) -> PathEvent | None:
     if kind == _SUB_CLOSED:
         return SubflowClosed(token, _local(told), _remote(told), _number(told, _ERROR))
     return None
+
+
+def ends(message: bytes) -> tuple[Endpoint, Endpoint]:
+    """The local and the remote one in a message about a subflow."""
+    told = _attributes(message, None)
+    return _local(told), _remote(told)
 
 
 def _attributes(message: bytes, enough: int | None) -> dict[int, bytes]:

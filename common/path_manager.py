@@ -28,11 +28,12 @@ _SO_RCVBUFFORCE: Final = 33
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
 
-_ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SUBFLOW_CREATE = 1, 2, 3, 5, 6, 10
+_ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS = 1, 2, 3, 5, 6
+_REMOVE, _SUBFLOW_CREATE, _SUBFLOW_DESTROY = 9, 10, 11
 _FLAG_SIGNAL: Final = 1
 
 # enum mptcp_pm_attrs, mptcp_pm_addr_attrs
-_ADDR, _SUBFLOWS, _TOKEN, _ADDR_REMOTE = 1, 3, 4, 6
+_ADDR, _SUBFLOWS, _TOKEN, _LOC_ID, _ADDR_REMOTE = 1, 3, 4, 5, 6
 _END_FAMILY, _END_ID, _END_ADDR4, _END_ADDR6, _END_PORT, _END_FLAGS, _END_DEVICE = 1, 2, 3, 4, 5, 6, 7
 
 
@@ -59,10 +60,25 @@ class PathManager:
     def join(self, token: int, local: Endpoint, remote: Endpoint) -> None:
         """Orders a subflow. The answer comes as an event: SubflowEstablished, SubflowClosed or JoinFailed."""
         self._sequence += 1
-        order = _command(_SUBFLOW_CREATE) + attribute(_TOKEN, U32.pack(token))
-        order += nested(_ADDR, *_end(local)) + nested(_ADDR_REMOTE, *_end(remote))
         self._orders[self._sequence] = (token, local.id)
-        self._socket.send(netlink.message(self._id, netlink.ACK, self._sequence, order))
+        order = attribute(_TOKEN, U32.pack(token)) + _between(local, remote)
+        self._send(_SUBFLOW_CREATE, order)
+
+    def leave(self, token: int, local: Endpoint, remote: Endpoint) -> None:
+        """Orders that the peer is told of the address's end (RM_ADDR), and that the subflow is closed.
+
+        In this order: the kernel has nothing to say of an address that no subflow has. There is no answer.
+        """
+        of = attribute(_TOKEN, U32.pack(token))
+        for command, order in (
+            (_REMOVE, of + attribute(_LOC_ID, U8.pack(local.id))),
+            (_SUBFLOW_DESTROY, of + _between(local, remote)),
+        ):
+            self._sequence += 1
+            self._send(command, order)
+
+    def _send(self, command: int, order: bytes) -> None:
+        self._socket.send(netlink.message(self._id, netlink.ACK, self._sequence, _command(command) + order))
 
     def events(self) -> Iterator[PathEvent]:
         """What has happened since the last call."""
@@ -202,6 +218,10 @@ def _end(endpoint: Endpoint) -> Iterator[bytes]:
         yield attribute(_END_PORT, U16.pack(endpoint.port))
     if endpoint.device:
         yield attribute(_END_DEVICE, U32.pack(endpoint.device))
+
+
+def _between(local: Endpoint, remote: Endpoint) -> bytes:
+    return nested(_ADDR, *_end(local)) + nested(_ADDR_REMOTE, *_end(remote))
 
 
 def _endpoint(told: Attributes) -> Endpoint:

@@ -13,7 +13,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +33,9 @@ _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=8BI")  # family, destination's and source's length, TOS, table, protocol, scope, type, flags
 _RULE = struct.Struct("=8BI")  # the same, with nothing where protocol and scope are; the type is the action
 
+_IFF_UP: Final = 0x1
 _IFF_POINTOPOINT: Final = 0x10
+_IFF_RUNNING: Final = 0x40
 _IFF_NOARP: Final = 0x80
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 4, 5, 6, 15
@@ -45,6 +47,7 @@ _SCOPE_UNIVERSE, _SCOPE_HOST = 0, 254
 _UNICAST, _LOCAL = 1, 2
 _TO_TABLE: Final = 1  # FR_ACT_TO_TBL
 _ONLINK: Final = 4
+_GONE: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,38 @@ class DeviceState:
     """A device as routing sees it: its global addresses by family and its default gateway by family.
 
     A gateway of None is a device that needs none (point to point); a family without a key has no way out there.
+    ``enabled`` is what the administrator wants, ``carrier`` what the line says.
     """
 
     index: int
     addresses: dict[int, tuple[str, ...]]
     gateways: dict[int, str | None]
+    enabled: bool = True
+    carrier: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """The only route of ``table``: everything leaves by the device with this index."""
+
+    table: int
+    family: int
+    device: int
+    gateway: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What matches is routed by ``table``, unless main has more than a default for it. Takes two priorities.
+
+    What matches is what this host sends from ``source``, or packets with ``mark``, or with neither everything.
+    """
+
+    priority: int
+    table: int
+    family: int
+    source: str | None = None
+    mark: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +111,7 @@ class Routing:
 
     def __init__(self) -> None:
         self._kernel = Netlink(netlink.ROUTE)
+        self._arranged: list[DefaultRoute | Lookup] = []
 
     @property
     def families(self) -> tuple[socket.AddressFamily, ...]:
@@ -89,12 +120,22 @@ class Routing:
     def close(self) -> None:
         self._kernel.close()
 
-    def device(self, name: str) -> DeviceState:
-        """What the kernel knows of a device now; its default route is looked for in the main table."""
-        index = _index(name)
-        link = self._kernel.ask(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0))
-        point_to_point = _LINK.unpack_from(link)[3] & (_IFF_POINTOPOINT | _IFF_NOARP)
-        addresses, gateways = {}, {}
+    def device(self, name: str) -> DeviceState | None:
+        """What the kernel knows of a device now, if there is one; its default route is looked for in the main table."""
+        try:
+            index = socket.if_nametoindex(name)
+        except OSError:
+            return None
+        try:
+            link = self._kernel.ask(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0))
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+        flags = _LINK.unpack_from(link)[3]
+        point_to_point = flags & (_IFF_POINTOPOINT | _IFF_NOARP)
+        addresses: dict[int, tuple[str, ...]] = {}
+        gateways: dict[int, str | None] = {}
         for family in self.families:
             addresses[int(family)] = self._addresses(index, family)
             routes = [route for route in self._defaults(family) if route.device == index]
@@ -102,7 +143,7 @@ class Routing:
                 gateways[int(family)] = min(routes, key=lambda route: route.priority).gateway
             elif point_to_point and addresses[int(family)]:
                 gateways[int(family)] = None
-        return DeviceState(index, addresses, gateways)
+        return DeviceState(index, addresses, gateways, bool(flags & _IFF_UP), bool(flags & _IFF_RUNNING))
 
     def default_devices(self) -> dict[str, str]:
         """The device of the main table's preferred default route, by "IPv4" and "IPv6"."""
@@ -145,8 +186,8 @@ class Routing:
         marked = _marked(marks.DELIVER, marks.MASK)
         for family in self.families:
             self._default(family, table, _index("lo"), kind=_LOCAL, scope=_SCOPE_HOST)
-            self._rule(family, priority, _TABLE_MAIN, marked, _arrives_by("lo"))
-            self._rule(family, priority + 1, table, marked)
+            self._put_rule(family, _rule(family, priority, _TABLE_MAIN, marked, _arrives_by("lo")))
+            self._put_rule(family, _rule(family, priority + 1, table, marked))
 
     def replay_marked(self, table: int, priority: int) -> None:
         """What this host sends with a mark for that comes back in (see REPLAYED), by deliver_marked()'s table.
@@ -155,27 +196,30 @@ class Routing:
         priority of deliver_marked(), before all rules by address: an ICMP error for a leg may have any of this host's.
         """
         for family in self.families:
-            self._rule(family, priority + 1, table, _marked(marks.REPLAYED, marks.REPLAYED), _arrives_by("lo"))
+            replayed = _marked(marks.REPLAYED, marks.REPLAYED)
+            self._put_rule(family, _rule(family, priority + 1, table, replayed, _arrives_by("lo")))
 
-    def default_through(self, device: DeviceState, family: int, table: int) -> None:
-        """The table's only route: everything leaves by this device."""
-        self._default(family, table, device.index, device.gateways[family])
+    def arrange(self, wanted: Iterable[DefaultRoute | Lookup]) -> None:
+        """Puts in what is wanted and not there, whoever took it out, and takes out what was wanted last time.
 
-    def lookup_from(self, source: str, table: int, priority: int) -> None:
-        """What this host sends from ``source`` is routed by ``table``, unless main has more than a default for it."""
-        family = socket.AF_INET6 if ":" in source else socket.AF_INET
-        address = socket.inet_pton(family, source)
-        self._lookup(family, table, priority, attribute(_FRA_SOURCE, address), source=8 * len(address))
-
-    def lookup_marked(self, family: int, mark: int, table: int, priority: int) -> None:
-        """Packets with ``mark`` likewise."""
-        self._lookup(family, table, priority, _marked(mark, marks.MASK))
-
-    def _lookup(self, family: int, table: int, priority: int, match: bytes, source: int = 0) -> None:
-        """Takes two priorities: this one and the next. ``source`` is the length of the source's prefix."""
-        no_default = attribute(_FRA_SUPPRESS_PREFIXLEN, U32.pack(0))
-        self._rule(family, priority, _TABLE_MAIN, match, no_default, source=source)
-        self._rule(family, priority + 1, table, match, source=source)
+        The new comes first, so that no packet is without a rule meanwhile.
+        """
+        new = list(dict.fromkeys(wanted))
+        for one in new:
+            if isinstance(one, DefaultRoute):
+                self._default(one.family, one.table, one.device, one.gateway)
+            else:
+                for rule in _rules(one):
+                    self._put_rule(one.family, rule)
+        for one in self._arranged:
+            if one in new:
+                continue
+            if isinstance(one, DefaultRoute):
+                self._remove(_DELETE_ROUTE, _route(one.family, one.table, one.device, one.gateway))
+            else:
+                for rule in _rules(one):
+                    self._remove(_DELETE_RULE, rule)
+        self._arranged = new
 
     # What there is
 
@@ -235,27 +279,20 @@ class Routing:
         kind: int = _UNICAST,
         scope: int = _SCOPE_UNIVERSE,
     ) -> None:
-        # onlink: a gateway need not be on a network of the device's, as with many a modem
-        flags = 0 if gateway is None else _ONLINK
-        body = _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, scope, kind, flags)
-        body += attribute(_RTA_TABLE, U32.pack(table)) + attribute(_RTA_OIF, U32.pack(device))
-        if gateway is not None:
-            body += attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway))
+        body = _route(family, table, device, gateway, kind, scope)
         try:
             self._kernel.order(_NEW_ROUTE, body, netlink.CREATE | netlink.REPLACE)
         except OSError as error:
             wanted = f"table {table}, oif {device}" + ("" if gateway is None else f", gateway {gateway}")
             raise SystemLacks(f"the kernel refuses the route ({wanted}): {error.strerror}") from None
 
-    def _rule(self, family: int, priority: int, table: int, *match: bytes, source: int = 0) -> None:
-        body = _RULE.pack(family, 0, source, 0, 0, 0, 0, _TO_TABLE, 0) + b"".join(match)
-        body += attribute(_FRA_PRIORITY, U32.pack(priority)) + attribute(_FRA_TABLE, U32.pack(table))
-        body += attribute(_FRA_PROTOCOL, U8.pack(PROTOCOL))
+    def _put_rule(self, family: int, body: bytes) -> None:
         try:
             self._kernel.order(_NEW_RULE, body, netlink.CREATE | netlink.EXCLUSIVE)
         except OSError as error:
             if error.errno != errno.EEXIST:  # which is: word for word
-                wanted = f"family {family}, priority {priority}, table {table}"
+                rule = netlink.attributes(body, _RULE.size)
+                wanted = f"family {family}, priority {_number(rule, _FRA_PRIORITY)}, table {_number(rule, _FRA_TABLE)}"
                 raise SystemLacks(f"the kernel refuses the rule ({wanted}): {error.strerror}") from None
 
     def _remove(self, kind: int, told: bytes) -> None:
@@ -263,9 +300,45 @@ class Routing:
         try:
             self._kernel.order(kind, told)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESRCH, errno.ENODEV):
+            if error.errno not in _GONE:
                 what = "rule" if kind == _DELETE_RULE else "route"
                 raise SystemLacks(f"the kernel does not let go of a {what} of ours: {error.strerror}") from None
+
+
+def _route(
+    family: int,
+    table: int,
+    device: int,
+    gateway: str | None = None,
+    kind: int = _UNICAST,
+    scope: int = _SCOPE_UNIVERSE,
+) -> bytes:
+    # onlink: a gateway need not be on a network of the device's, as with many a modem
+    flags = 0 if gateway is None else _ONLINK
+    body = _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, scope, kind, flags)
+    body += attribute(_RTA_TABLE, U32.pack(table)) + attribute(_RTA_OIF, U32.pack(device))
+    return body if gateway is None else body + attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway))
+
+
+def _rules(lookup: Lookup) -> tuple[bytes, bytes]:
+    match, length = b"", 0
+    if lookup.source is not None:
+        address = socket.inet_pton(lookup.family, lookup.source)
+        match, length = attribute(_FRA_SOURCE, address), 8 * len(address)
+    if lookup.mark is not None:
+        match += _marked(lookup.mark, marks.MASK)
+    no_default = attribute(_FRA_SUPPRESS_PREFIXLEN, U32.pack(0))
+    return (
+        _rule(lookup.family, lookup.priority, _TABLE_MAIN, match, no_default, source=length),
+        _rule(lookup.family, lookup.priority + 1, lookup.table, match, source=length),
+    )
+
+
+def _rule(family: int, priority: int, table: int, *match: bytes, source: int = 0) -> bytes:
+    """``source`` is the length of the source's prefix."""
+    body = _RULE.pack(family, 0, source, 0, 0, 0, 0, _TO_TABLE, 0) + b"".join(match)
+    body += attribute(_FRA_PRIORITY, U32.pack(priority)) + attribute(_FRA_TABLE, U32.pack(table))
+    return body + attribute(_FRA_PROTOCOL, U8.pack(PROTOCOL))
 
 
 def _index(name: str) -> int:

@@ -104,6 +104,7 @@ class Worker:
             Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth, it.replay)
             for it in equipment.entrances
         ]
+        self._roles = [entrance.duty.role for entrance in equipment.entrances]
         self._grown: list[int] = []
 
     @property
@@ -134,6 +135,10 @@ class Worker:
                 self._adopt(text, [Limits(*each) for each in limits])
             case {"drain": _}:
                 self._drain()
+            case {"learn": dict(news)}:
+                for role in self._roles:
+                    if role.learn is not None:
+                        role.learn(news)
             case {"stop": _}:
                 self._stop()
 

@@ -207,6 +207,11 @@ class Workers:
 
         look()
 
+    def tell(self, news: Message) -> None:
+        """For each role's ``learn``. Workers that begin later have it by their fork."""
+        for seat in self._seats.values():
+            seat.channel.send({"learn": news})
+
     def stop(self) -> None:
         """Resets every connection, an earlier daemon's too, and waits for the processes to end."""
         self._stopping = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,17 +30,22 @@ from common.orphans import Orphans
 from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import PathManager
-from common.routing import DeviceState, Routing
+from common.routing import Routing
 from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
-from common.system import Unavailable, device_name, require_device, require_mptcp
+from common.system import SystemLacks, device_name, require_device, require_mptcp
 from common.transparent import Address
 from common.version import VERSION
+from common.watch import Watch
 from common.worker import Duty
 from common.workers import Workers
+from cpe import joins
 from cpe.forwards import NOTE, forwarded_from
 from cpe.intercept import Interception
-from cpe.joins import Join, Joins, SecondaryLink
+from cpe.joins import Join, Joins, Order
+from cpe.links import Links
+from cpe.routes import routes
+from cpe.upstream import Upstream
 
 NO_LIMIT: Final = 1 << 62  # of connections for each host
 
@@ -57,6 +63,8 @@ SETTINGS: Final = (
 )
 
 _COMPANY: Final = 0.02  # seconds that path events wait for others
+# Seconds between what the kernel tells and the look at what has come of it: a line that comes up is told of in pieces.
+_SETTLES: Final = 0.02
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,20 +91,21 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
 
         routing = Routing()
         undo.callback(routing.close)
-        devices = {link.name: _device(routing, link.name, link.device) for link in config.links}
+        access = Accesses(loop, config, routing)
+        undo.callback(access.close)
 
-        paths = Paths(loop, config, devices)
+        paths = Paths(loop, config)
         undo.callback(paths.close)
         workers = Workers(
             loop,
-            _duties(config, devices),
+            _duties(config, access.upstream),
             config.workers,
             config.max_flows,
             NO_LIMIT,
             paths.grown,
             lambda: loop.stop("the workers do not stay alive"),
             Orphans(invocation.file("workers")),
-            lambda text: [duty.role for duty in _duties(_read(text), devices)],
+            lambda text: [duty.role for duty in _duties(_read(text), access.upstream)],
         )
         undo.callback(workers.stop)
         workers.start()
@@ -105,22 +114,23 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         undo.callback(settings.restore)
         settings.apply()
         undo.callback(routing.clean)
-        _install_routes(routing, config, devices)
-        _install_rules(undo, config, devices, workers.count)
+        _install_routes(routing, config)
+        _install_rules(undo, config, access.upstream, workers.count)
+        access.follow(workers, paths)
 
         def adopt(new: CpeConfig, text: str) -> None:
             for device in new.lan:
                 require_device(device, "option 'lan'")
             nft.fill({"lan": nft.names(new.lan)})
             paths.adopt(new)
-            workers.adopt(text, _duties(new, devices), new.max_flows, NO_LIMIT)
+            workers.adopt(text, _duties(new, access.upstream), new.max_flows, NO_LIMIT)
 
         service = Service(loop, invocation, config, workers, adopt)
         control = ControlSocket(
             loop,
             invocation.file("sock"),
             {
-                "status": lambda _, reply: _status(service.config, devices, workers, reply),
+                "status": lambda _, reply: _status(service.config, access, workers, reply),
                 "flows": lambda _, reply: _flows(service.config, paths, workers, reply),
                 **service.commands,
             },
@@ -130,23 +140,95 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             if name not in {link.device for link in config.links}:
                 text = "the default route of %s goes by '%s', which is no link: that is not bonded"
                 log.warning(text, family, name, extra=about(device=name))
-        links = " and ".join(devices)
+        links = " and ".join(link.name for link in config.links)
         service.run(lambda: f"bonding connections from {', '.join(service.config.lan)} over {links}")
     if loop.failure:
         raise Failed(loop.failure)
 
 
+class Accesses:
+    """The links as they come and go: what the kernel tells of their devices in; routes, workers and subflows follow."""
+
+    def __init__(self, loop: Loop, config: CpeConfig, routing: Routing) -> None:
+        self._loop = loop
+        self._config = config
+        self._routing = routing
+        self.links = Links(config, loop.now())
+        self.upstream = Upstream()
+        self._watch = Watch()
+        self._timer: Timer | None = None  # until it has settled
+        self._back: Timer | None = None  # until the primary link has been up for long enough
+        self._workers: Workers | None = None
+        self._paths: Paths | None = None
+        self._observe()
+
+    def close(self) -> None:
+        self._loop.remove(self._watch.fileno())
+        self._watch.close()
+
+    def follow(self, workers: Workers, paths: Paths) -> None:
+        """From now on the kernel and these follow every change. Raises SystemLacks if the kernel does not, now."""
+        self._workers, self._paths = workers, paths
+        self._loop.add(self._watch.fileno(), IN, lambda _events: self._on_change())
+        self._observe()
+        self._arrange()
+
+    def _on_change(self) -> None:
+        if self._watch.changed() and self._timer is None:
+            self._timer = self._loop.call_later(_SETTLES, self._update)
+
+    def _update(self) -> None:
+        self._timer = None
+        try:
+            self._observe()
+            self._arrange()
+        except SystemLacks as lack:
+            # The device went again between the look and the order: that is told next.
+            log.debug("%s", lack)
+
+    def _observe(self) -> None:
+        now = self._loop.now()
+        for change in self.links.observe(self._routing.device, now):
+            name = change.link.name
+            if change.down is None:
+                log.info("link %s is up", name, extra=about(link=name))
+            else:
+                log.warning("link %s is down: %s", name, change.down, extra=about(link=name, reason=change.down))
+        primary = self._config.primary
+        usable, back = self.links.usable(primary), self.links.comes_back(now)
+        down = None
+        if usable is None:
+            down = "primary link is down"
+        elif back is not None and self.links.default(now) is not None:
+            down = "primary link has just come back"
+        self.upstream.change(usable.addresses if usable else {}, down)
+        if self._back is not None:
+            self._back.cancel()
+        self._back = None if back is None else self._loop.call_at(back, self._update)
+
+    def _arrange(self) -> None:
+        assert self._workers
+        assert self._paths
+        now = self._loop.now()
+        self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
+        if self._config.inbound:
+            nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
+        self._workers.tell(self.upstream.told())
+        self._paths.use(self.links)
+
+
 class Paths:
-    """Subflows over the secondary links: the path manager's events and the workers' news in, orders out.
+    """Subflows over the links: the path manager's events and the workers' news in, orders out.
 
     Most events are of short connections, for which there is nothing to do. So after a look the next ones wait for
     company: a wake-up for each would cost more than what is in it.
     """
 
-    def __init__(self, loop: Loop, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
+    def __init__(self, loop: Loop, config: CpeConfig) -> None:
         self._loop = loop
+        self._config = config
         self._manager = PathManager()
-        self._joins = Joins(_secondary_links(config, devices), _join_endpoints(config))
+        self._joins = Joins(_join_endpoints(config))
         self._timer: Timer | None = None
         self._watch()
 
@@ -158,8 +240,15 @@ class Paths:
         """Subflows to come go to where this configuration says."""
         self._joins.configured = _join_endpoints(config)
 
-    def links_of(self, token: int) -> tuple[str, ...]:
-        return self._joins.links_of(token)
+    def use(self, links: Links) -> None:
+        """The links that are up now, for all connections."""
+        self._perform(self._joins.use(_links_up(self._config, links)))
+        self._arm()
+
+    def links_of(self, token: int) -> list[str]:
+        """Names of the links that carry the connection now; token 0 is of one that is not bonded."""
+        first = [] if self._joins.lost_first(token) else [self._config.primary.name]
+        return [*first, *self._joins.links_of(token)]
 
     def grown(self, tokens: list[int]) -> None:
         self._read()  # a connection's birth was told before its growth, on the other socket
@@ -190,10 +279,11 @@ class Paths:
         self._perform(self._joins.retry(self._loop.now()))
         self._arm()
 
-    def _perform(self, orders: list[Join]) -> None:
-        for join in orders:
-            log.debug("%s", join, extra=about(token=join.token, link=self._joins.name(join.local.id)))
-            self._manager.join(join.token, join.local, join.remote)
+    def _perform(self, orders: list[Order]) -> None:
+        for order in orders:
+            log.debug("%s", order, extra=about(token=order.token, link=self._joins.name(order.local.id)))
+            act = self._manager.join if isinstance(order, Join) else self._manager.leave
+            act(order.token, order.local, order.remote)
 
 
 def _join_endpoints(config: CpeConfig) -> tuple[Endpoint, ...]:
@@ -207,27 +297,17 @@ def _read(text: str) -> CpeConfig:
     return config
 
 
-def _device(routing: Routing, link: str, device: str) -> DeviceState:
-    require_device(device, f"link '{link}'")
-    state = routing.device(device)
-    if not any(state.addresses[family] and family in state.gateways for family in state.addresses):
-        raise Unavailable(f"device '{device}' (link '{link}') has no address with a default route through it")
-    return state
-
-
-def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
-    addresses = {family: found[0] for family, found in devices[config.primary.name].addresses.items() if found}
-
+def _role(config: CpeConfig, upstream: Upstream) -> Role:
     def source(syn: Segment) -> Address:
         """IPv6: the client itself. IPv4: the primary link's address, which is what the router's NAT would use."""
         if syn.family == socket.AF_INET6:
             return syn.source, syn.sport
-        return addresses[socket.AF_INET], 0
+        return upstream.address, 0
 
     return Role(
         client_protocol=transparent.TCP,
         server_protocol=transparent.MPTCP,
-        decide=Interception(config, frozenset(int(family) for family in addresses), device_name).decide,
+        decide=Interception(config, upstream.lacks, device_name).decide,
         source=source,
         host=lambda key: key[0],
         server_mark=_leg(config),
@@ -236,10 +316,11 @@ def _role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         flow_buffer=config.flow_buffer,
         tries_plain=not mptcp.falls_back(),
         experience=Blackholes(mptcp.syns_with_the_option()),
+        learn=upstream.learn,
     )
 
 
-def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
+def _inbound_role(config: CpeConfig, upstream: Upstream) -> Role:
     """For connections that are opened from the Internet: here Multipath TCP ends.
 
     The leg with the mark of server legs is the one over the primary link in both roles: by that it is routed, and
@@ -248,7 +329,7 @@ def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
     return Role(
         client_protocol=transparent.MPTCP,
         server_protocol=transparent.TCP,
-        decide=Interception(config, frozenset((socket.AF_INET, socket.AF_INET6)), device_name).decide_inbound,
+        decide=Interception(config, lambda _family: None, device_name).decide_inbound,
         source=lambda syn: (syn.source, syn.sport),
         host=lambda key: key[0],
         server_mark=marks.INNER_LEG,
@@ -259,7 +340,8 @@ def _inbound_role(config: CpeConfig, devices: dict[str, DeviceState]) -> Role:
         client_mark=_leg(config),
         replays=True,
         patience=LIFETIME_IN_A_CROWD[State.RELEASED],
-        addressed=forwarded_from(_primary_address(config, devices)),
+        addressed=forwarded_from(lambda: upstream.address),
+        learn=upstream.learn,
     )
 
 
@@ -268,52 +350,32 @@ def _leg(config: CpeConfig) -> int:
     return marks.server_leg(config.links.index(config.primary))
 
 
-def _primary_address(config: CpeConfig, devices: dict[str, DeviceState]) -> str:
-    """The IPv4 address where port forwards are; an address of nobody if there is none."""
-    found = devices[config.primary.name].addresses.get(socket.AF_INET)
-    return found[0] if found else "0.0.0.0"
-
-
-def _duties(config: CpeConfig, devices: dict[str, DeviceState]) -> list[Duty]:
-    outbound = Duty(_role(config, devices), config.queue, config.listen_port, marks.release)
+def _duties(config: CpeConfig, upstream: Upstream) -> list[Duty]:
+    outbound = Duty(_role(config, upstream), config.queue, config.listen_port, marks.release)
     if not config.inbound:
         return [outbound]
     queue, port = config.queue + INBOUND, config.listen_port + INBOUND
-    return [replace(outbound, share=0.75), Duty(_inbound_role(config, devices), queue, port, marks.replay, share=0.25)]
+    inbound = Duty(_inbound_role(config, upstream), queue, port, marks.replay, share=0.25)
+    return [replace(outbound, share=0.75), inbound]
 
 
-def _secondary_links(config: CpeConfig, devices: dict[str, DeviceState]) -> list[SecondaryLink]:
-    links = []
-    for number, link in enumerate(config.links, start=1):
-        if link in config.secondaries:
-            state = devices[link.name]
-            usable = {
-                family: found[0] for family, found in state.addresses.items() if found and family in state.gateways
-            }
-            links.append(SecondaryLink(link.name, number, state.index, usable))
-    return links
+def _links_up(config: CpeConfig, links: Links) -> list[joins.Link]:
+    found = [(number, link, links.usable(link)) for number, link in enumerate(config.links, start=1)]
+    return [
+        joins.Link(link.name, number, usable.device, usable.addresses, link is config.primary)
+        for number, link, usable in found
+        if usable is not None
+    ]
 
 
-def _install_routes(routing: Routing, config: CpeConfig, devices: dict[str, DeviceState]) -> None:
-    """One table for each link, looked up by the link's addresses and by the mark of the first subflows.
-
-    A subflow inherits its connection's mark, so the rules by address come first.
-    """
+def _install_routes(routing: Routing, config: CpeConfig) -> None:
+    """Those that the links do not change; the others come with them (Accesses)."""
     routing.clean_old(config.table_base, config.rule_priority)
     routing.deliver_marked(config.table_base, config.rule_priority)
     routing.replay_marked(config.table_base, config.rule_priority)
-    for place, link in enumerate(config.links):
-        state, table = devices[link.name], config.table_base + 1 + place
-        for family in routing.families:
-            if family not in state.gateways:
-                continue
-            routing.default_through(state, family, table)
-            for address in state.addresses[family]:
-                routing.lookup_from(address, table, config.rule_priority + 2)
-            routing.lookup_marked(family, marks.server_leg(place), table, config.rule_priority + 4)
 
 
-def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, DeviceState], workers: int) -> None:
+def _install_rules(undo: ExitStack, config: CpeConfig, upstream: Upstream, workers: int) -> None:
     nft.remove_iptables_rules()
     undo.callback(nft.unload)
     nft.load(
@@ -333,7 +395,7 @@ def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, Device
             "inbound-cpe.nft",
             {
                 "primary": config.primary.device,
-                "address": _primary_address(config, devices),
+                "address": upstream.address,
                 "note": NOTE,
             },
         )
@@ -341,13 +403,16 @@ def _install_rules(undo: ExitStack, config: CpeConfig, devices: dict[str, Device
             undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))
 
 
-def _status(config: CpeConfig, devices: dict[str, DeviceState], workers: Workers, reply: Reply) -> None:
+def _status(config: CpeConfig, access: Accesses, workers: Workers, reply: Reply) -> None:
     links = [
         {
             "name": link.name,
             "device": link.device,
             "role": link.role.value,
-            "addresses": [address for found in devices[link.name].addresses.values() for address in found],
+            "addresses": list(usable.addresses.values()) if (usable := access.links.usable(link)) else [],
+            "up": usable is not None,
+            "reason": access.links.down(link),
+            "since": round(time.monotonic() - access.links.since(link), 1),
         }
         for link in config.links
     ]
@@ -368,7 +433,7 @@ def _flows(config: CpeConfig, paths: Paths, workers: Workers, reply: Reply) -> N
         return {
             **flow,
             "bonded": token is not None,
-            "links": [config.primary.name, *paths.links_of(token or 0)],
+            "links": paths.links_of(token or 0),
         }
 
     workers.flows(add_links, reply)

@@ -21,13 +21,13 @@ _PORT: Final = 0xFFFF
 NOTE: Final = f"note_{sys.byteorder}"  # the chain that notes it on a machine such as this
 
 
-def forwarded_from(address: str) -> Callable[[Segment, int], Address]:
-    """A function of a SYN as it waits and its mark; ``address`` is the router's, where port forwards are."""
+def forwarded_from(address: Callable[[], str]) -> Callable[[Segment, int], Address]:
+    """A function of a SYN as it waits and its mark; ``address`` gives the router's, where port forwards are."""
 
     def addressed(syn: Segment, mark: int) -> Address:
         if syn.family == socket.AF_INET6:
             return syn.destination, syn.dport
         port = int.from_bytes((mark & _PORT).to_bytes(2, sys.byteorder), "big")
-        return (address, port) if port else (syn.destination, syn.dport)
+        return (address(), port) if port else (syn.destination, syn.dport)
 
     return addressed

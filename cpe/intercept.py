@@ -36,20 +36,22 @@ class _Rule:
 class Interception:
     """The decision by configuration: bond, or pass on and why."""
 
-    def __init__(self, config: CpeConfig, families: frozenset[int], device_name: Callable[[int], str]) -> None:
-        """``families`` are the address families that the primary link has.
+    def __init__(
+        self, config: CpeConfig, lacks: Callable[[int], str | None], device_name: Callable[[int], str]
+    ) -> None:
+        """``lacks`` says why the primary link takes no connections of an address family now, None if it does.
 
         ``device_name`` is asked only when a rule depends on it: the name that an ifindex has now.
         """
         self._rules = [_Rule(rule) for rule in config.bypass]
-        self._families = families
+        self._lacks = lacks
         self._device_name = device_name
         self._passes_native = config.native_mptcp is NativeMptcp.PASS
 
     def decide(self, syn: Segment, device: int) -> Decision:
         """``device`` is the ifindex where the SYN arrived."""
-        if syn.family not in self._families:
-            return Decision("primary link lacks the address family")
+        if (lacking := self._lacks(syn.family)) is not None:
+            return Decision(lacking)
         if syn.destination in _SPECIAL:
             return Decision("private or special destination")
         for rule in self._rules:

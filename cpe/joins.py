@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which connection gets a subflow over which secondary link, and when. Pure: path events in, orders out.
+"""Which connection gets a subflow over which link, and when. Pure: path events and links in, orders out.
 
 A connection is joined when three things are known of it, in whatever order they come: it is established for the path
-manager; it has grown past the join threshold, so it is one of ours and worth a subflow; and there is an address to join
-at, given by the configuration or, without that, announced by its HAG. One subflow for each secondary link; one that
-fails is tried again, each time after twice the wait, for as long as the connection lives. One that has had no subflow
-at all for a while is left to the kernel, which ends it (net.mptcp.close_timeout) unless somebody keeps trying.
+manager; it has grown past the join threshold, so it is one of ours and worth a subflow, or it has lost the link that it
+was on; and there is an address to join at, given by the configuration or, without that, announced by its HAG. There is
+one subflow for each link, that of the primary link being there from the beginning; one that fails is tried again, each
+time after twice the wait, for as long as the connection lives. One that has had no subflow at all for a while is left
+to the kernel, which ends it (net.mptcp.close_timeout) unless somebody keeps trying.
+
+A subflow whose link is down is closed as soon as the connection has another one, and the HAG is told that its address
+is gone (RM_ADDR, RFC 8684 section 3.4.2): whoever has sent into it sends that again over the others, at once.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from common.path_events import (
     PathEvent,
     SubflowClosed,
     SubflowEstablished,
+    ends,
 )
 
 _FIRST_WAIT: Final = 1.0  # seconds
@@ -36,7 +41,7 @@ _FIRST: Final = 0  # address id of a connection's first subflow
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """An order for the path manager."""
+    """An order for the path manager: a subflow."""
 
     token: int
     local: Endpoint
@@ -44,18 +49,31 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class SecondaryLink:
-    """A link that subflows may use. ``id`` is its MPTCP address id, other than 0, which is the first subflow's."""
+class Leave:
+    """An order for the path manager: no more of this subflow, nor of its address."""
+
+    token: int
+    local: Endpoint
+    remote: Endpoint
+
+
+Order = Join | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that is up. ``id`` is its MPTCP address id, other than 0, which is that of first subflows."""
 
     name: str
     id: int
     device: int
     addresses: dict[int, str]  # family -> address
+    primary: bool = False  # first subflows are on it
 
 
 @dataclass(slots=True)
 class _Subflow:
-    up: bool = False
+    ends: tuple[Endpoint, Endpoint] | None = None  # while it is up
     wait: float = _FIRST_WAIT
 
 
@@ -64,34 +82,61 @@ class _Known:
     family: int | None = None  # None until established
     grown: bool = False
     announced: tuple[Endpoint, ...] = ()
-    subflows: dict[int, _Subflow] = field(default_factory=dict)  # by link id
+    first: bytes = b""  # what was told of the first subflow, once established: read only where it is wanted
+    first_lost: bool = False  # its address is not the primary link's any more
     first_up: bool = True
+    subflows: dict[int, _Subflow] = field(default_factory=dict)  # the others, by link id
     dead_since: float | None = None  # when the last subflow went down
 
 
 class Joins:
     """All connections of the CPE that the path manager or a worker has told of."""
 
-    def __init__(self, links: Iterable[SecondaryLink], configured: Iterable[Endpoint] = ()) -> None:
-        """``configured`` are addresses of the HAG, which then take the place of announced ones."""
-        self._links = {link.id: link for link in links}
+    def __init__(self, configured: Iterable[Endpoint] = ()) -> None:
+        """``configured`` are addresses of the HAG, which then take the place of announced ones.
+
+        Before the first use() there is no link.
+        """
+        self._links: dict[int, Link] = {}
+        self._primary: Link | None = None
+        self._names: dict[int, str] = {}
         self.configured = tuple(configured)
         self._known: dict[int, _Known] = {}
         self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
         self._heard: dict[tuple[Endpoint, ...], tuple[Endpoint, ...]] = {}
 
     def links_of(self, token: int) -> tuple[str, ...]:
-        """Names of the secondary links that carry a subflow of this connection now."""
+        """Names of the links that carry a subflow of this connection now, besides the first subflow."""
         known = self._known.get(token)
         if known is None:
             return ()
-        return tuple(self._links[id].name for id, subflow in known.subflows.items() if subflow.up)
+        return tuple(self._names[id] for id, subflow in known.subflows.items() if subflow.ends)
 
     def name(self, link: int) -> str:
-        """Of a secondary link, by its id."""
-        return self._links[link].name
+        """Of a link that is or was up, by its id."""
+        return self._names.get(link, "")
 
-    def grown(self, token: int) -> list[Join]:
+    def lost_first(self, token: int) -> bool:
+        """Whether the connection goes on without its first subflow."""
+        known = self._known.get(token)
+        return known is not None and not known.first_up
+
+    def use(self, links: Iterable[Link]) -> list[Order]:
+        """These are the links that are up now."""
+        before, self._links = self._primary, {link.id: link for link in links}
+        self._primary = next((link for link in self._links.values() if link.primary), None)
+        self._names |= {id: link.name for id, link in self._links.items()}
+        renumbered = self._primary if before is None or self._primary != before else None
+        orders: list[Order] = []
+        for token, known in self._known.items():
+            # over IPv6 it has the client's address
+            if renumbered is not None and known.family == socket.AF_INET:
+                known.first_lost = not self._has(renumbered, ends(known.first)[0])
+            orders += self._leave_dead(token, known)
+            orders += self._orders(token, known)
+        return orders
+
+    def grown(self, token: int) -> list[Order]:
         """A worker says that this connection is worth more subflows; it may be over by now."""
         known = self._known.get(token)
         if known is None:
@@ -99,30 +144,37 @@ class Joins:
         known.grown = True
         return self._orders(token, known)
 
-    def handle(self, event: PathEvent, now: float) -> list[Join]:
+    def handle(self, event: PathEvent, now: float) -> list[Order]:
         """What the event asks for."""
         match event:
             case Created(token):
                 self._remember(token)
             case Closed(token):
                 self._forget(token)
-            case Established(token, family) if token in self._known:
+            case Established(token, family, told) if token in self._known:
                 known = self._known[token]
                 known.family = family
+                known.first = told
                 return self._orders(token, known)
             case Announced(token, remote) if token in self._known:
                 known = self._known[token]
                 known.announced = self._same((*(old for old in known.announced if old.id != remote.id), remote))
                 return self._orders(token, known)
-            case SubflowEstablished(token, local) if self._is_ours(token, local.id):
-                self._known[token].subflows[local.id] = _Subflow(up=True)
-                self._known[token].dead_since = None
+            case SubflowEstablished(token, local, remote) if self._is_ours(token, local.id):
+                known = self._known[token]
+                known.subflows[local.id] = _Subflow((local, remote))
+                known.dead_since = None
                 self._retries.pop((token, local.id), None)
+                return self._leave_dead(token, known)
             case SubflowClosed(token, local) if token in self._known and local.id == _FIRST:
-                self._known[token].first_up = False
+                known = self._known[token]
+                known.first_up = False
                 self._note_death(token, now)
+                return self._orders(token, known)
             case SubflowClosed(token, local) if self._is_ours(token, local.id):
-                self._try_later(token, local.id, now)
+                ends = self._known[token].subflows[local.id].ends
+                if ends is None or ends[0].port == local.port:  # and not one before
+                    self._try_later(token, local.id, now)
             case JoinFailed(token, id) if self._is_ours(token, id):
                 self._try_later(token, id, now)
         return []
@@ -131,14 +183,14 @@ class Joins:
         """When retry() has something to do."""
         return min(self._retries.values(), default=None)
 
-    def retry(self, now: float) -> list[Join]:
+    def retry(self, now: float) -> list[Order]:
         """Orders for subflows whose wait is over."""
-        orders = []
+        orders: list[Order] = []
         for (token, link), when in list(self._retries.items()):
             if when <= now:
                 del self._retries[token, link]
                 dead_since = self._known[token].dead_since
-                if dead_since is None or now - dead_since < _HOPE:
+                if link in self._links and (dead_since is None or now - dead_since < _HOPE):
                     orders += self._order(token, self._known[token], self._links[link])
         return orders
 
@@ -148,16 +200,16 @@ class Joins:
             self._heard.clear()
         return self._heard.setdefault(announced, announced)
 
-    def _orders(self, token: int, known: _Known) -> list[Join]:
-        if known.family is None or not known.grown:
+    def _orders(self, token: int, known: _Known) -> list[Order]:
+        if known.family is None or not (known.grown or self._stranded(known)):
             return []
-        orders = []
+        orders: list[Order] = []
         for link in self._links.values():
-            if link.id not in known.subflows:
+            if link.id not in known.subflows and not (link.primary and known.first_up):
                 orders += self._order(token, known, link)
         return orders
 
-    def _order(self, token: int, known: _Known, link: SecondaryLink) -> list[Join]:
+    def _order(self, token: int, known: _Known, link: Link) -> list[Order]:
         remote = self._reachable(known, link)
         if remote is None:
             return []
@@ -165,20 +217,51 @@ class Joins:
         local = Endpoint(link.addresses[remote.family], id=link.id, device=link.device)
         return [Join(token, local, remote)]
 
+    def _stranded(self, known: _Known) -> bool:
+        """Whether no subflow is on a link that is up."""
+        return not self._first_alive(known) and not any(map(self._alive, known.subflows.items()))
+
+    def _alive(self, item: tuple[int, _Subflow]) -> bool:
+        id, subflow = item
+        return subflow.ends is not None and id in self._links and self._has(self._links[id], subflow.ends[0])
+
+    def _first_alive(self, known: _Known) -> bool:
+        return known.first_up and not known.first_lost and self._primary is not None
+
+    @staticmethod
+    def _has(link: Link, local: Endpoint) -> bool:
+        return link.addresses.get(local.family) == local.address
+
+    def _leave_dead(self, token: int, known: _Known) -> list[Order]:
+        """Closes what is on links that are down, unless nothing else is left: it may be up again soon."""
+        if self._stranded(known):
+            return []
+        orders: list[Order] = []
+        if known.family is not None and known.first_up and not self._first_alive(known):
+            orders.append(Leave(token, *ends(known.first)))
+            known.first_up = False
+        for id, subflow in list(known.subflows.items()):
+            if not self._alive((id, subflow)) and (subflow.ends is not None or id not in self._links):
+                if subflow.ends is not None:
+                    orders.append(Leave(token, *subflow.ends))
+                del known.subflows[id]
+                self._retries.pop((token, id), None)
+        return orders
+
     def _is_ours(self, token: int, id: int) -> bool:
         """Not the first subflow, and not one of another program on this box."""
         return token in self._known and id in self._known[token].subflows
 
     def _try_later(self, token: int, link: int, now: float) -> None:
         subflow = self._known[token].subflows[link]
-        subflow.up = False
+        subflow.ends = None
         self._retries[token, link] = now + subflow.wait
         subflow.wait = min(2 * subflow.wait, _LONGEST_WAIT)
         self._note_death(token, now)
 
     def _note_death(self, token: int, now: float) -> None:
         known = self._known[token]
-        if known.dead_since is None and not known.first_up and not any(it.up for it in known.subflows.values()):
+        if known.dead_since is None and not known.first_up and not any(it.ends for it in known.subflows.values()):
             known.dead_since = now
 
     def _remember(self, token: int) -> None:
@@ -191,7 +274,7 @@ class Joins:
             for link in known.subflows:
                 self._retries.pop((token, link), None)
 
-    def _reachable(self, known: _Known, link: SecondaryLink) -> Endpoint | None:
+    def _reachable(self, known: _Known, link: Link) -> Endpoint | None:
         """The address for this link: of the connection's own family if the link has one of it.
 
         A connection over IPv6 takes IPv4 subflows too (its socket is of both families), not the other way round.

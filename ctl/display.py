@@ -86,7 +86,9 @@ def _link(link: Answer) -> list[Line]:
         ("link", link["name"]),
         ("role", link["role"]),
         ("device", link["device"]),
-        ("addresses", ", ".join(link["addresses"])),
+        ("state", f"{'up' if link['up'] else 'down'} for {duration(link['since'])}"),
+        *([("why", link["reason"])] if link["reason"] else []),
+        *([("addresses", ", ".join(link["addresses"]))] if link["addresses"] else []),
     ]
 
 

@@ -148,7 +148,8 @@ def _join_endpoints(routing: Routing, config: HagConfig) -> list[Endpoint]:
     """Where further subflows are welcome: the first address of each family that the join device has."""
     index = require_device(config.join_device, "option 'join_device'")
     state = routing.device(config.join_device)
-    endpoints = [Endpoint(found[0], config.join_port, device=index) for found in state.addresses.values() if found]
+    addresses = state.addresses.values() if state else ()
+    endpoints = [Endpoint(found[0], config.join_port, device=index) for found in addresses if found]
     if not endpoints:
         raise Unavailable(f"device '{config.join_device}' (option 'join_device') has no address to announce")
     return endpoints

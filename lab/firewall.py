@@ -34,7 +34,7 @@ table inet lab_firewall {
     iifname "lo" accept
     ct state established,related accept
     meta mark & 0xff000000 == 0x49000000 accept comment "legs of hybrid-hag"
-    iifname "lte" tcp dport 9001 accept comment "subflows"
+    iifname { "xdsl", "lte" } tcp dport 9001 accept comment "subflows"
     meta l4proto { icmp, ipv6-icmp } accept
   }
   chain forward {

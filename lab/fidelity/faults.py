@@ -220,14 +220,12 @@ def struck(bench: Bench, access: Access, fault: Fault) -> Iterator[None]:
             bench.until(lambda: sign(bench, access) - before >= fault.by, lambda: f"{access.name} is not {fault.name}")
         yield
     finally:
-        mend(bench, access, fault)
+        mend(access)
 
 
-def mend(bench: Bench, access: Access, fault: Fault) -> None:
+def mend(access: Access) -> None:
     profile = access.profile
     access.set(loss=profile.loss, jitter=profile.jitter, reorder=False, blackhole=False)
     access.set("down", rate=profile.rate_down)
     access.set("up", rate=profile.rate_up)
     access.restore()
-    if fault is DOWN:
-        bench.cpe.restart()  # links must be there when it starts, and stay

@@ -88,6 +88,7 @@ config cpe
 	option listen_port '5000'
 	option table_base '300'
 	option rule_priority '100'
+	option hold '30'
 config link 'lte'
 	option device 'wwan0'
 	option role 'secondary'
@@ -117,7 +118,7 @@ config bypass
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 35", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 36", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
@@ -126,6 +127,7 @@ config bypass
         join_port=9009,
         native_mptcp=NativeMptcp.PASS,
         inbound=False,
+        hold=30,
         workers=4,
         max_flows=1000,
         flow_buffer=16 * 1024 * 1024,
@@ -152,6 +154,7 @@ def test_defaults_of_a_home_router() -> None:
         join_port=9001,
         native_mptcp=NativeMptcp.BOND,
         inbound=False,
+        hold=10,
         workers=1,
         max_flows=None,
         flow_buffer=8 * 1024 * 1024,

@@ -15,6 +15,7 @@ from common.path_events import (
     PathEvent,
     SubflowClosed,
     SubflowEstablished,
+    ends,
     read,
 )
 
@@ -42,11 +43,14 @@ ENDS4 = ((5, "address", "198.51.100.66"), (7, "address", "203.0.113.1"), (9, ">H
 ENDS6 = ((6, "address", "2001:db8:2::2"), (8, "address", "2001:db8:f::1"), (9, ">H", 40000), (10, ">H", 9001))
 
 
+ESTABLISHED = message(2, TOKEN, SERVER_SIDE, FAMILY6, *ENDS6)
+
+
 @pytest.mark.parametrize(
     ("data", "event"),
     [
         (message(1, TOKEN, SERVER_SIDE, FAMILY4, *ENDS4), Created(0xC0FFEE01)),
-        (message(2, TOKEN, SERVER_SIDE, FAMILY6, *ENDS6), Established(0xC0FFEE01, socket.AF_INET6)),
+        (ESTABLISHED, Established(0xC0FFEE01, socket.AF_INET6, ESTABLISHED)),
         (message(3, TOKEN), Closed(0xC0FFEE01)),
         (
             message(6, TOKEN, REM_ID, (7, "address", "203.0.113.1"), (10, ">H", 9001)),
@@ -73,6 +77,10 @@ ENDS6 = ((6, "address", "2001:db8:2::2"), (8, "address", "2001:db8:f::1"), (9, "
 )
 def test_read(data: bytes, event: PathEvent | None) -> None:
     assert read(data) == event
+
+
+def test_ends_are_read_where_they_are_wanted() -> None:
+    assert ends(ESTABLISHED) == (Endpoint("2001:db8:2::2", 40000), Endpoint("2001:db8:f::1", 9001))
 
 
 def test_an_attribute_of_no_length_ends_the_message() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common import marks
-from common.routing import DeviceState, Routing
+from common.routing import DefaultRoute, DeviceState, Lookup, Routing
 from common.system import SystemLacks
 from lab.netns import Namespace
 from lab.tun import open_tun
@@ -71,17 +71,24 @@ def routing(network: Namespace) -> Iterator[Routing]:
         yield routing
 
 
-def install(routing: Routing) -> None:
-    """What the CPE installs for two links (cpe/daemon.py)."""
-    routing.clean()
-    routing.deliver_marked(TABLE, PRIORITY)
+def wanted(routing: Routing, *names: str) -> list[DefaultRoute | Lookup]:
+    """What the CPE wants for these of two links (cpe/routes.py)."""
+    found: list[DefaultRoute | Lookup] = []
     for place, name in enumerate(("xdsl", "lte")):
         state, table = routing.device(name), TABLE + 1 + place
+        if name not in names or state is None:
+            continue
         for family in (V4, V6):
-            routing.default_through(state, family, table)
-            for address in state.addresses[family]:
-                routing.lookup_from(address, table, PRIORITY + 1)
-            routing.lookup_marked(family, marks.server_leg(place), table, PRIORITY + 3)
+            found.append(DefaultRoute(table, family, state.index, state.gateways[family]))
+            found += [Lookup(PRIORITY + 1, table, family, source=address) for address in state.addresses[family]]
+            found.append(Lookup(PRIORITY + 3, table, family, mark=marks.server_leg(place)))
+    return found
+
+
+def install(routing: Routing) -> None:
+    routing.clean()
+    routing.deliver_marked(TABLE, PRIORITY)
+    routing.arrange(wanted(routing, "xdsl", "lte"))
 
 
 def everything(namespace: Namespace) -> list[str]:
@@ -90,7 +97,14 @@ def everything(namespace: Namespace) -> list[str]:
     for family in ("-4", "-6"):
         for command in (["rule", "show"], ["route", "show", "table", "all"]):
             found += namespace.run(["ip", family, *command]).stdout.splitlines()
-    return sorted(line for line in found if "cache" not in line)
+    # Link-local addresses come when the kernel has made sure that nobody else has them.
+    return sorted(line for line in found if "cache" not in line and "table local" not in line and "fe80::" not in line)
+
+
+def gateways(routing: Routing, name: str) -> dict[int, str | None]:
+    state = routing.device(name)
+    assert state
+    return state.gateways
 
 
 def way(namespace: Namespace, *question: str) -> dict[str, Any]:
@@ -121,17 +135,29 @@ def test_a_device_without_any(routing: Routing) -> None:
 
 def test_a_device_whose_gateway_is_link_local(network: Namespace, routing: Routing) -> None:
     network.configure(["route del default via 2001:db8:2::1 dev lte", "route add default via fe80::1 dev lte"])
-    assert routing.device("lte").gateways == {V4: "198.51.100.65", V6: "fe80::1"}
+    assert gateways(routing, "lte") == {V4: "198.51.100.65", V6: "fe80::1"}
 
 
 def test_defaults_of_other_tables_do_not_count(network: Namespace, routing: Routing) -> None:
     network.configure(["addr add 192.0.2.1/24 dev tower", "route add default via 192.0.2.9 dev tower table 50"])
-    assert routing.device("tower").gateways == {}
+    assert gateways(routing, "tower") == {}
 
 
 def test_no_such_device(routing: Routing) -> None:
-    with pytest.raises(SystemLacks, match=r"^there is no device 'wwan9'$"):
-        routing.device("wwan9")
+    assert routing.device("wwan9") is None
+
+
+def test_a_device_that_is_switched_off_or_has_no_carrier(network: Namespace, routing: Routing) -> None:
+    def seen(name: str) -> tuple[bool, bool]:
+        state = routing.device(name)
+        assert state
+        return state.enabled, state.carrier
+
+    assert seen("xdsl") == (True, True)
+    network.configure(["link set dslam down"])
+    assert seen("xdsl") == (True, False)
+    network.configure(["link set xdsl down"])
+    assert seen("xdsl") == (False, False)
 
 
 @pytest.fixture
@@ -147,13 +173,14 @@ def ppp(network: Namespace) -> Iterator[str]:
 
 def test_a_device_that_needs_no_gateway(routing: Routing, ppp: str) -> None:
     state = routing.device(ppp)
+    assert state
     assert state.addresses == {V4: ("192.0.2.5",), V6: ("2001:db8:3::5",)}
     assert state.gateways == {V4: None, V6: None}
 
 
 def test_a_device_that_needs_no_gateway_and_has_a_default_route(network: Namespace, routing: Routing, ppp: str) -> None:
     network.configure(["route add default dev ppp0 metric 5"])
-    assert routing.device(ppp).gateways[V4] is None
+    assert gateways(routing, ppp)[V4] is None
 
 
 # What is installed
@@ -224,25 +251,77 @@ def test_more_than_a_default_in_the_main_table_comes_first(network: Namespace, r
 
 def test_through_a_device_that_needs_no_gateway(network: Namespace, routing: Routing, ppp: str) -> None:
     state = routing.device(ppp)
+    assert state
     for family in (V4, V6):
-        routing.default_through(state, family, TABLE)
-        routing.lookup_marked(family, LTE, TABLE, PRIORITY)
+        route = DefaultRoute(TABLE, family, state.index, state.gateways[family])
+        routing.arrange([route, Lookup(PRIORITY, TABLE, family, mark=LTE)])
         assert device(network, SERVER[family], "mark", hex(LTE)) == ppp
     routing.clean()
 
 
 def test_a_gateway_outside_the_devices_networks(network: Namespace, routing: Routing) -> None:
     """Some operators hand out an address of /32 and a gateway elsewhere."""
-    state = DeviceState(socket.if_nametoindex("lte"), {V4: ("198.51.100.66",), V6: ()}, {V4: "192.88.99.1"})
-    routing.default_through(state, V4, TABLE)
-    routing.lookup_marked(V4, LTE, TABLE, PRIORITY)
+    route = DefaultRoute(TABLE, V4, socket.if_nametoindex("lte"), "192.88.99.1")
+    routing.arrange([route, Lookup(PRIORITY, TABLE, V4, mark=LTE)])
     assert way(network, SERVER[V4], "mark", hex(LTE))["gateway"] == "192.88.99.1"
 
 
 def test_what_the_kernel_refuses_is_told(routing: Routing) -> None:
-    gone = DeviceState(9999, {V4: (), V6: ()}, {V4: "198.51.100.1"})
     with pytest.raises(SystemLacks, match=r"^the kernel refuses the route .*oif 9999"):
-        routing.default_through(gone, V4, TABLE)
+        routing.arrange([DefaultRoute(TABLE, V4, 9999, "198.51.100.1")])
+
+
+# What changes
+
+
+def test_what_is_not_wanted_any_more_comes_out(network: Namespace, routing: Routing) -> None:
+    settle_others(network)
+    routing.arrange(wanted(routing, "xdsl"))
+    before = everything(network)
+    routing.arrange(wanted(routing, "xdsl", "lte"))
+    assert device(network, SERVER[V4], "mark", hex(LTE)) == "lte"
+    routing.arrange(wanted(routing, "xdsl"))
+    assert everything(network) == before
+
+
+def test_a_device_that_was_down_gets_its_routes_back(network: Namespace, routing: Routing) -> None:
+    """The kernel takes routes out with their device, the rules stay."""
+    install(routing)
+    before = everything(network)
+    network.configure(["link set lte down"])
+    assert everything(network) != before
+    network.configure(["link set lte up", "addr replace 2001:db8:2::2/64 dev lte nodad"])
+    network.configure([line for line in NETWORK.splitlines() if line.startswith("route add default") and "lte" in line])
+    routing.arrange(wanted(routing, "xdsl", "lte"))
+    assert everything(network) == before
+
+
+def test_another_gateway_takes_the_place_of_the_first(network: Namespace, routing: Routing) -> None:
+    install(routing)
+    network.configure(["route del default via 198.51.100.65", "route add default via 198.51.100.70 dev lte metric 200"])
+    network.configure(["route del default via 2001:db8:2::1", "route add default via 2001:db8:2::7 dev lte metric 200"])
+    routing.arrange(wanted(routing, "xdsl", "lte"))
+    assert way(network, SERVER[V4], "mark", hex(LTE))["gateway"] == "198.51.100.70"
+    assert way(network, SERVER[V6], "mark", hex(LTE))["gateway"] == "2001:db8:2::7"
+    tables = [line for line in everything(network) if f"table {TABLE + 2}" in line and line.startswith("default")]
+    assert len(tables) == 2
+
+
+def test_what_is_gone_with_its_device_is_taken_out_without_complaint(network: Namespace, routing: Routing) -> None:
+    routing.arrange(wanted(routing, "xdsl", "lte"))
+    network.configure(["link del lte"])
+    routing.arrange(wanted(routing, "xdsl"))
+    assert routing.device("lte") is None
+
+
+def test_everything_by_another_link(network: Namespace, routing: Routing) -> None:
+    """But not what the main table knows better."""
+    lte = socket.if_nametoindex("lte")
+    routing.arrange([DefaultRoute(TABLE, V4, lte, "198.51.100.65"), Lookup(PRIORITY + 5, TABLE, V4)])
+    assert device(network, SERVER[V4]) == "lte"
+    assert device(network, SERVER[V4], "from", "198.51.100.2") == "lte"
+    assert device(network, "192.0.2.1") == "xdsl"
+    assert device(network, SERVER[V6]) == "xdsl"
 
 
 # What is taken out
@@ -274,7 +353,7 @@ def test_what_a_crash_left_is_replaced(network: Namespace, routing: Routing) -> 
 def test_what_a_crash_with_another_configuration_left(network: Namespace, routing: Routing) -> None:
     before = everything(network)
     routing.deliver_marked(5000, 500)
-    routing.lookup_from("198.51.100.2", 5001, 501)
+    routing.arrange([Lookup(501, 5001, V4, source="198.51.100.2")])
     with closing(Routing()) as after_crash:
         after_crash.clean()
     assert everything(network) == before

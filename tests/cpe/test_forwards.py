@@ -23,14 +23,14 @@ def mark(port: int) -> int:
 
 @pytest.mark.parametrize("port", [1, 80, 443, 8080, 65535])
 def test_forwarded(port: int) -> None:
-    assert forwarded_from(ADDRESS)(SYN, mark(port)) == (ADDRESS, port)
+    assert forwarded_from(lambda: ADDRESS)(SYN, mark(port)) == (ADDRESS, port)
     assert SYN.family == socket.AF_INET
 
 
 def test_not_forwarded() -> None:
-    assert forwarded_from(ADDRESS)(SYN, mark(0)) == ("192.168.1.10", 8080)
+    assert forwarded_from(lambda: ADDRESS)(SYN, mark(0)) == ("192.168.1.10", 8080)
 
 
 def test_over_ipv6_the_mark_is_not_ours() -> None:
     syn = packet.parse(bytes(IPv6(src="2001:db8::7", dst="2001:db8:1::10") / TCP(sport=40000, dport=8080, flags="S")))
-    assert forwarded_from(ADDRESS)(syn, mark(80)) == ("2001:db8:1::10", 8080)
+    assert forwarded_from(lambda: ADDRESS)(syn, mark(80)) == ("2001:db8:1::10", 8080)

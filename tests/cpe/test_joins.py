@@ -2,15 +2,18 @@
 """Which connection gets which subflow, and when: transcripts.
 
 A line is news (>>) or an order (<<). Connections are numbers, links have their names, `>> after 1` lets a second
-pass. The links: lte has both families, sat only IPv6, gsm only IPv4.
+pass, `>> up xdsl lte` says which links are up. The links: xdsl is the primary one and up from the beginning, lte has
+both families, sat only IPv6, gsm only IPv4.
 """
 
 import errno
 import socket
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
+from common.netlink import attribute
 from common.path_events import (
     Announced,
     Closed,
@@ -22,16 +25,28 @@ from common.path_events import (
     SubflowClosed,
     SubflowEstablished,
 )
-from cpe.joins import Join, Joins, SecondaryLink
+from cpe.joins import Join, Joins, Link, Order
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
-LTE = SecondaryLink("lte", 2, 12, {V4: "198.51.100.66", V6: "2001:db8:2::2"})
-SAT = SecondaryLink("sat", 3, 13, {V6: "2001:db8:3::2"})
-GSM = SecondaryLink("gsm", 4, 14, {V4: "198.51.100.130"})
-LINKS = {link.name: link for link in (LTE, SAT, GSM)}
+XDSL = Link("xdsl", 1, 11, {V4: "198.51.100.2", V6: "2001:db8:1::2"}, primary=True)
+LTE = Link("lte", 2, 12, {V4: "198.51.100.66", V6: "2001:db8:2::2"})
+SAT = Link("sat", 3, 13, {V6: "2001:db8:3::2"})
+GSM = Link("gsm", 4, 14, {V4: "198.51.100.130"})
+LINKS = {link.name: link for link in (XDSL, LTE, SAT, GSM)}
 
 HAG4, HAG6 = "203.0.113.1", "2001:db8:f::1"
 FIRST = Endpoint("198.51.100.2", 40000)  # of the first subflow
+
+# What the kernel tells of it: 4 bytes of head; addresses, ports, in the order of enum mptcp_event_attr
+TOLD = bytes(4) + b"".join(
+    attribute(kind, value)
+    for kind, value in (
+        (5, socket.inet_aton(FIRST.address)),
+        (7, socket.inet_aton(HAG4)),
+        (9, FIRST.port.to_bytes(2, "big")),
+        (10, (443).to_bytes(2, "big")),
+    )
+)
 
 # All that a connection needs before it is joined
 READY4 = (">> created 1", ">> established 1 4", f">> announced 1 {HAG4} 1", ">> grown 1")
@@ -39,14 +54,25 @@ READY6 = (">> created 1", ">> established 1 6", f">> announced 1 {HAG6} 1", ">> 
 
 LTE4 = f"<< join 1 lte 198.51.100.66 to {HAG4} port 9001 id 1"
 LTE6 = f"<< join 1 lte 2001:db8:2::2 to {HAG6} port 9001 id 1"
+XDSL4 = f"<< join 1 xdsl 198.51.100.2 to {HAG4} port 9001 id 1"
+LEAVE_FIRST = f"<< leave 1 198.51.100.2 port 40000 id 0 to {HAG4} port 443"
+LEAVE_XDSL = f"<< leave 1 198.51.100.2 port 50000 id 1 to {HAG4} port 9001"
+LEAVE_LTE = f"<< leave 1 198.51.100.66 port 50000 id 2 to {HAG4} port 9001"
 SAT6 = f"<< join 1 sat 2001:db8:3::2 to {HAG6} port 9001 id 1"
+
+
+def joins_of(*links: Link) -> Joins:
+    joins = Joins()
+    joins.use((XDSL, *links))
+    return joins
 
 
 class Player:
     """Joins with a clock, told by lines of a transcript."""
 
-    def __init__(self, *links: SecondaryLink, configured: tuple[Endpoint, ...] = ()) -> None:
-        self.joins = Joins(links, configured)
+    def __init__(self, *links: Link, configured: tuple[Endpoint, ...] = ()) -> None:
+        self.joins = Joins(configured)
+        self.joins.use((XDSL, *links))
         self.now = 1000.0
 
     def play(self, *lines: str) -> None:
@@ -57,22 +83,29 @@ class Player:
                 heard += [line, *map(self._written, self.hear(line[3:].split()))]
         assert heard == list(lines)
 
-    def hear(self, words: list[str]) -> list[Join]:
+    def hear(self, words: list[str]) -> list[Order]:
         match words:
             case ["after", seconds]:
                 self.now += float(seconds)
                 return self.joins.retry(self.now)
+            case ["up", *names]:
+                return self.joins.use(LINKS[name] for name in names)
+            case ["renumbered", name, address]:
+                others = [link for link in LINKS.values() if link.id in self.joins._links and link.name != name]
+                return self.joins.use([*others, replace(LINKS[name], addresses={V4: address})])
             case ["grown", token]:
                 return self.joins.grown(int(token))
             case _:
                 return self.joins.handle(read(words), self.now)
 
-    def _written(self, join: Join) -> str:
-        link = next(link for link in LINKS.values() if link.id == join.local.id)
-        assert join.local.device == link.device
-        assert join.local.port == 0
-        remote = f"{join.remote.address} port {join.remote.port} id {join.remote.id}"
-        return f"<< join {join.token} {link.name} {join.local.address} to {remote}"
+    def _written(self, order: Order) -> str:
+        local, remote = order.local, f"{order.remote.address} port {order.remote.port}"
+        if not isinstance(order, Join):
+            return f"<< leave {order.token} {local.address} port {local.port} id {local.id} to {remote}"
+        link = next(link for link in LINKS.values() if link.id == local.id)
+        assert local.device == link.device
+        assert local.port == 0
+        return f"<< join {order.token} {link.name} {local.address} to {remote} id {order.remote.id}"
 
 
 def read(words: list[str]) -> PathEvent:
@@ -84,7 +117,7 @@ def read(words: list[str]) -> PathEvent:
         case ["closed", _]:
             return Closed(token)
         case ["established", _, family]:
-            return Established(token, {"4": V4, "6": V6}[family])
+            return Established(token, {"4": V4, "6": V6}[family], TOLD)
         case ["announced", _, address, number]:
             return Announced(token, Endpoint(address, 9001, int(number)))
         case ["subflow", _, link]:
@@ -100,7 +133,8 @@ def local(link: str) -> Endpoint:
     """Our end of a subflow: of a link, or with an id that is none of our links'."""
     if link.isdigit():
         return Endpoint(FIRST.address, FIRST.port, int(link))
-    return Endpoint("192.0.2.9", 50000, LINKS[link].id, LINKS[link].device)
+    addresses = LINKS[link].addresses
+    return Endpoint(addresses.get(V4) or addresses[V6], 50000, LINKS[link].id, LINKS[link].device)
 
 
 @pytest.mark.parametrize(
@@ -253,9 +287,12 @@ def test_two_orders_that_fail_at_once_are_both_tried_again_after_the_first_wait(
     )
 
 
-def test_the_end_of_the_first_subflow_is_no_failure_of_ours() -> None:
+def test_after_the_end_of_the_first_subflow_its_link_is_used_like_the_others() -> None:
     player = Player(LTE)
-    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", ">> after 3600")
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", XDSL4)
+    assert player.joins.lost_first(1)
+    player.play(">> subflow 1 xdsl", ">> after 3600")
+    assert player.joins.links_of(1) == ("lte", "xdsl")
     assert player.joins.next_retry() is None
 
 
@@ -372,17 +409,19 @@ def test_without_any_subflow_orders_end() -> None:
     """The kernel counts to net.mptcp.close_timeout, 60 s, from the last order: then the connection may end."""
     player = Player(LTE)
     player.play(
-        *READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", ">> subflow-closed 1 lte", ">> after 1", LTE4
+        *READY4,
+        *(LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", XDSL4, ">> join-failed 1 xdsl ENETUNREACH"),
+        *(">> subflow-closed 1 lte", ">> after 1", XDSL4, LTE4),
     )
-    player.play(">> subflow-closed 1 lte", ">> after 2", LTE4)
-    player.play(">> subflow-closed 1 lte", ">> after 30")
+    player.play(">> subflow-closed 1 xdsl", ">> subflow-closed 1 lte", ">> after 2", XDSL4, LTE4)
+    player.play(">> subflow-closed 1 xdsl", ">> subflow-closed 1 lte", ">> after 30")
     assert player.joins.next_retry() is None
 
 
 def test_a_subflow_that_comes_back_is_new_hope() -> None:
     player = Player(LTE)
     player.play(
-        *READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", ">> subflow-closed 1 lte", ">> after 1", LTE4
+        *READY4, LTE4, ">> subflow 1 lte", ">> subflow-closed 1 0", XDSL4, ">> subflow-closed 1 lte", ">> after 1", LTE4
     )
     player.play(">> subflow 1 lte", ">> after 100", ">> subflow-closed 1 lte", ">> after 1", LTE4)
 
@@ -397,7 +436,7 @@ def test_while_the_first_subflow_lives_orders_do_not_end() -> None:
 
 def test_what_thousands_hear_of_the_same_gateway_is_kept_once() -> None:
     """By the allocator's own account: tracemalloc."""
-    joins, connections = Joins([LTE]), 2000
+    joins, connections = joins_of(LTE), 2000
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -412,7 +451,7 @@ def test_what_thousands_hear_of_the_same_gateway_is_kept_once() -> None:
 
 
 def test_strangers_announcements_are_not_kept_for_ever() -> None:
-    joins = Joins([LTE])
+    joins = joins_of(LTE)
     joins.handle(Created(1), 0.0)
     tracemalloc.start()
     try:
@@ -422,3 +461,78 @@ def test_strangers_announcements_are_not_kept_for_ever() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 100_000  # bytes
+
+
+# Links that come and go
+
+
+def test_a_subflow_whose_link_goes_down_is_closed_and_comes_back_with_it() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> up xdsl", LEAVE_LTE)
+    assert player.joins.links_of(1) == ()
+    player.play(">> subflow-closed 1 lte", ">> after 3600", ">> up xdsl lte", LTE4, ">> subflow 1 lte")
+    assert player.joins.links_of(1) == ("lte",)
+
+
+def test_the_first_subflow_likewise() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> up lte", LEAVE_FIRST, ">> subflow-closed 1 0", ">> after 60")
+    assert player.joins.lost_first(1)
+    player.play(">> up xdsl lte", XDSL4, ">> subflow 1 xdsl", ">> up lte", LEAVE_XDSL, ">> up xdsl lte", XDSL4)
+
+
+def test_a_connection_that_has_not_grown_is_saved_too() -> None:
+    """But gets no more than that: its own link back means nothing to it."""
+    player = Player(LTE)
+    player.play(*READY4[:-1], ">> up lte", LTE4, ">> subflow 1 lte", LEAVE_FIRST, ">> up xdsl lte")
+
+
+def test_nothing_is_closed_that_is_all_there_is() -> None:
+    """It may be up again soon, and go on."""
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> up", ">> after 1", ">> up xdsl", LEAVE_LTE)
+    assert not player.joins.lost_first(1)
+
+
+def test_what_is_on_its_way_over_a_link_that_goes_down_is_forgotten() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> up xdsl", ">> subflow-closed 1 lte", ">> after 60", ">> up xdsl lte", LTE4)
+
+
+def test_a_link_that_goes_down_while_a_subflow_waits_to_be_tried_again() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> up xdsl", ">> after 60", ">> up xdsl lte", LTE4)
+
+
+def test_another_address_is_another_link() -> None:
+    player = Player(LTE)
+    player.play(
+        *(*READY4, LTE4, ">> subflow 1 lte", ">> renumbered lte 198.51.100.99", LEAVE_LTE),
+        LTE4.replace("198.51.100.66", "198.51.100.99"),
+        ">> subflow-closed 1 lte",  # the old one's
+    )
+
+
+def test_the_primary_link_has_another_address() -> None:
+    player = Player(LTE)
+    player.play(
+        *(*READY4, LTE4, ">> subflow 1 lte", ">> renumbered xdsl 198.51.100.3", LEAVE_FIRST),
+        XDSL4.replace("198.51.100.2", "198.51.100.3"),
+    )
+
+
+def test_over_ipv6_the_first_subflow_has_the_clients_address() -> None:
+    Player(LTE).play(*READY6, LTE6, ">> subflow 1 lte", ">> up xdsl lte")
+
+
+def test_a_link_that_appears_late() -> None:
+    Player().play(*READY4, ">> up xdsl lte", LTE4)
+
+
+def test_the_old_subflows_end_is_not_the_new_ones() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> up xdsl", LEAVE_LTE, ">> up xdsl lte", LTE4)
+    new = Endpoint("198.51.100.66", 50001, 2, 12)
+    player.joins.handle(SubflowEstablished(1, new, Endpoint(HAG4, 9001, 1)), player.now)
+    player.play(">> subflow-closed 1 lte", ">> after 60")
+    assert player.joins.links_of(1) == ("lte",)

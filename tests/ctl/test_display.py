@@ -27,8 +27,19 @@ CPE_STATUS = {
             "device": "pppoe-wan",
             "role": "primary",
             "addresses": ["198.51.100.2", "2001:db8:2000:1::2"],
+            "up": True,
+            "reason": None,
+            "since": 3600.5,
         },
-        {"name": "lte", "device": "wwan0", "role": "secondary", "addresses": ["198.51.100.66"]},
+        {
+            "name": "lte",
+            "device": "wwan0",
+            "role": "secondary",
+            "addresses": [],
+            "up": False,
+            "reason": "'wwan0' has no carrier",
+            "since": 0.2,
+        },
     ],
     "workers": [{"worker": 0, "pid": 1946, "flows": 1}, {"worker": 1, "pid": 1947, "flows": 11}],
     "flows": 12,
@@ -60,12 +71,14 @@ daemon: hybrid-cpe
 link: xdsl
   role: primary
   device: pppoe-wan
+  state: up for 1 hour
   addresses: 198.51.100.2, 2001:db8:2000:1::2
 
 link: lte
   role: secondary
   device: wwan0
-  addresses: 198.51.100.66
+  state: down for under a second
+  why: 'wwan0' has no carrier
 
 workers: 2
   process 1946: 1 connection

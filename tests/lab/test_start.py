@@ -197,18 +197,22 @@ def test_devices_of_options(lab: Lab, fails: Fails, role: str, options: Options,
 
 
 @pytest.mark.parametrize(
-    ("link", "device", "sentence"),
+    ("link", "device", "why"),
     [
-        ("lte", "nosuch", "there is no device 'nosuch' (link 'lte')"),
-        ("xdsl", "bare", "device 'bare' (link 'xdsl') has no address with a default route through it"),
-        ("lte", "routeless", "device 'routeless' (link 'lte') has no address with a default route through it"),
+        ("lte", "nosuch", "there is no device 'nosuch'"),
+        ("xdsl", "bare", "'bare' is switched off"),
+        ("lte", "routeless", "'routeless' has no default route for its addresses"),
     ],
 )
-def test_devices_of_links(lab: Lab, fails: Fails, link: str, device: str, sentence: str) -> None:
+def test_links_that_are_not_there_are_waited_for(lab: Lab, link: str, device: str, why: str) -> None:
     daemon = make(lab, "cpe")
     text = daemon.config_file.read_text()
     daemon.configure(text.replace(f"option device '{link}'", f"option device '{device}'"))
-    assert fails(daemon, UNAVAILABLE) == sentence
+    daemon.start()
+    states = {one["name"]: one["reason"] for one in daemon.status()["links"]}
+    assert states == {"xdsl": None, "lte": None} | {link: why}
+    assert f"WARNING: link {link} is down: {why}\n" in daemon.log
+    assert daemon.stop() == 0
 
 
 # What others have taken

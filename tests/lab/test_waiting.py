@@ -35,34 +35,25 @@ def answer(run_dir: object, role: str) -> str:
     return ""
 
 
-def test_a_link_that_comes_later(lab: Lab) -> None:
-    hag, cpe = hag_daemon(lab), cpe_daemon(lab)
+def test_a_device_that_comes_later(lab: Lab) -> None:
+    hag, cpe = hag_daemon(lab), cpe_daemon(lab, {"lan": ["lan", "late"]})
     hag.start()
-    cpe.configure(cpe.config_file.read_text().replace("option device 'lte'", "option device 'late'"))
     before = snapshot(cpe.node, cpe.run_dir)
     process = background(cpe, arguments=["--wait"])
-    reason = "there is no device 'late' (link 'lte')"
+    reason = "there is no device 'late' (option 'lan')"
     told = f"hybrid-cpe does not answer 'status': it is waiting: {reason}"
     until(lambda: answer(cpe.run_dir, "cpe") == told, "it waits")
     with Flows(lab) as flows:
         assert not flows.open(4).bonded_by(hag)
-        for command in ("link set lte down", "link set lte name late", "link set late up"):
-            cpe.node.configure([command])
-        cpe.node.configure(
-            [
-                "route add default via 198.51.100.65 dev late metric 200",
-                "route add default via 2001:db8:2000:2::1 dev late metric 2000",
-            ]
-        )
+        cpe.node.configure(["link add late type bridge"])
         until(lambda: answer(cpe.run_dir, "cpe") == "", "it works")
         assert flows.open(4).bonded_by(hag)
     assert process.output().count(f"WARNING: waiting, connections pass unbonded: {reason}") == 1
     process.signal(signal.SIGTERM)
     assert process.wait(10.0) == 0
     assert hag.stop() == 0
-    assert difference(before, snapshot(cpe.node, cpe.run_dir)) != []  # only the link is another one
-    for command in ("link set late down", "link set late name lte", "link set lte up"):
-        cpe.node.configure([command])
+    cpe.node.configure(["link del late"])
+    assert difference(before, snapshot(cpe.node, cpe.run_dir)) == []
 
 
 def test_told_to_stop(lab: Lab) -> None:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rules and routes that the state of the links asks for. Pure.
+
+One table for each link, looked up by the link's addresses and by the mark of the first subflows. A subflow inherits its
+connection's mark, so the rules by address come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from common import marks
+from common.config import CpeConfig, LinkConfig
+from common.routing import DefaultRoute, DeviceState, Lookup
+
+_BY_SOURCE: Final = 2  # places after the first priority
+_BY_MARK: Final = 4
+REPLAYED: Final = 6
+_EVERYTHING: Final = 8
+
+
+def routes(
+    config: CpeConfig, states: Mapping[str, DeviceState], default: LinkConfig | None
+) -> Iterator[DefaultRoute | Lookup]:
+    """``states`` are those of the links that are up, by name; ``default`` is the link that everything else goes by."""
+    for place, link in enumerate(config.links):
+        if link.name not in states:
+            continue
+        state, table = states[link.name], config.table_base + 1 + place
+        for family, gateway in state.gateways.items():
+            yield DefaultRoute(table, family, state.index, gateway)
+            for address in state.addresses[family]:
+                yield Lookup(config.rule_priority + _BY_SOURCE, table, family, source=address)
+            yield Lookup(config.rule_priority + _BY_MARK, table, family, mark=marks.server_leg(place))
+            if link is default:
+                yield Lookup(config.rule_priority + _EVERYTHING, table, family)
