@@ -87,9 +87,9 @@ class BypassRule:
 class CpeConfig:
     """What hybrid-cpe does; see docs/configuration.md for each value.
 
-    `join_after` and `flow_buffer` are in bytes, `hold` and `drain` in seconds. `workers` None is one for each processor, at
-    most MAX_WORKERS; `max_flows` None is as many as the limit of open files allows. `queue`, `listen_port`,
-    `table_base` and `rule_priority` are the first of several in use.
+    `join_after` and `flow_buffer` are in bytes, `hold` and `drain` in seconds. `workers` None is one for each
+    processor, at most MAX_WORKERS; `max_flows` None is as many as the limit of open files allows. `queue`,
+    `listen_port`, `table_base` and `rule_priority` are the first of several in use.
     """
 
     lan: tuple[str, ...]
