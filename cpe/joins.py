@@ -74,6 +74,7 @@ class Link:
 @dataclass(slots=True)
 class _Subflow:
     ends: tuple[Endpoint, Endpoint] | None = None  # while it is up
+    asked: tuple[Endpoint, Endpoint] | None = None  # last; the kernel keeps the id for that address until it is left
     wait: float = _FIRST_WAIT
 
 
@@ -162,7 +163,7 @@ class Joins:
                 return self._orders(token, known)
             case SubflowEstablished(token, local, remote) if self._is_ours(token, local.id):
                 known = self._known[token]
-                known.subflows[local.id] = _Subflow((local, remote))
+                known.subflows[local.id] = _Subflow((local, remote), (local, remote))
                 known.dead_since = None
                 self._retries.pop((token, local.id), None)
                 return self._leave_dead(token, known)
@@ -189,9 +190,11 @@ class Joins:
         for (token, link), when in list(self._retries.items()):
             if when <= now:
                 del self._retries[token, link]
-                dead_since = self._known[token].dead_since
-                if link in self._links and (dead_since is None or now - dead_since < _HOPE):
-                    orders += self._order(token, self._known[token], self._links[link])
+                known = self._known[token]
+                if link not in self._links:
+                    orders += self._leave(token, known, link)  # ordered anew when it is up again
+                elif known.dead_since is None or now - known.dead_since < _HOPE:
+                    orders += self._order(token, known, self._links[link])
         return orders
 
     def _same(self, announced: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
@@ -213,8 +216,8 @@ class Joins:
         remote = self._reachable(known, link)
         if remote is None:
             return []
-        known.subflows.setdefault(link.id, _Subflow())
         local = Endpoint(link.addresses[remote.family], id=link.id, device=link.device)
+        known.subflows.setdefault(link.id, _Subflow()).asked = (local, remote)
         return [Join(token, local, remote)]
 
     def _stranded(self, known: _Known) -> bool:
@@ -233,20 +236,29 @@ class Joins:
         return link.addresses.get(local.family) == local.address
 
     def _leave_dead(self, token: int, known: _Known) -> list[Order]:
-        """Closes what is on links that are down, unless nothing else is left: it may be up again soon."""
-        if self._stranded(known):
-            return []
+        """Closes what has an address that is gone, and what is on links that are down.
+
+        Unless that is all there is: such a link may be up again soon.
+        """
+        stranded = self._stranded(known)
         orders: list[Order] = []
-        if known.family is not None and known.first_up and not self._first_alive(known):
+        if not stranded and known.family is not None and known.first_up and not self._first_alive(known):
             orders.append(Leave(token, *ends(known.first)))
             known.first_up = False
         for id, subflow in list(known.subflows.items()):
-            if not self._alive((id, subflow)) and (subflow.ends is not None or id not in self._links):
-                if subflow.ends is not None:
-                    orders.append(Leave(token, *subflow.ends))
-                del known.subflows[id]
-                self._retries.pop((token, id), None)
+            if id not in self._links:
+                gone = not stranded
+            else:
+                gone = subflow.asked is not None and not self._has(self._links[id], subflow.asked[0])
+            if gone:
+                orders += self._leave(token, known, id)
         return orders
+
+    def _leave(self, token: int, known: _Known, link: int) -> list[Order]:
+        subflow = known.subflows.pop(link)
+        self._retries.pop((token, link), None)
+        left = subflow.ends or subflow.asked
+        return [] if left is None else [Leave(token, *left)]
 
     def _is_ours(self, token: int, id: int) -> bool:
         """Not the first subflow, and not one of another program on this box."""

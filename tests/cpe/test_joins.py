@@ -57,6 +57,7 @@ LTE6 = f"<< join 1 lte 2001:db8:2::2 to {HAG6} port 9001 id 1"
 XDSL4 = f"<< join 1 xdsl 198.51.100.2 to {HAG4} port 9001 id 1"
 LEAVE_FIRST = f"<< leave 1 198.51.100.2 port 40000 id 0 to {HAG4} port 443"
 LEAVE_XDSL = f"<< leave 1 198.51.100.2 port 50000 id 1 to {HAG4} port 9001"
+TAKE_BACK = f"<< leave 1 198.51.100.66 port 0 id 2 to {HAG4} port 9001"
 LEAVE_LTE = f"<< leave 1 198.51.100.66 port 50000 id 2 to {HAG4} port 9001"
 SAT6 = f"<< join 1 sat 2001:db8:3::2 to {HAG6} port 9001 id 1"
 
@@ -496,12 +497,16 @@ def test_nothing_is_closed_that_is_all_there_is() -> None:
 
 def test_what_is_on_its_way_over_a_link_that_goes_down_is_forgotten() -> None:
     player = Player(LTE)
-    player.play(*READY4, LTE4, ">> up xdsl", ">> subflow-closed 1 lte", ">> after 60", ">> up xdsl lte", LTE4)
+    player.play(
+        *READY4, LTE4, ">> up xdsl", TAKE_BACK, ">> subflow-closed 1 lte", ">> after 60", ">> up xdsl lte", LTE4
+    )
 
 
 def test_a_link_that_goes_down_while_a_subflow_waits_to_be_tried_again() -> None:
     player = Player(LTE)
-    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> up xdsl", ">> after 60", ">> up xdsl lte", LTE4)
+    player.play(
+        *READY4, LTE4, ">> subflow-closed 1 lte", ">> up xdsl", TAKE_BACK, ">> after 60", ">> up xdsl lte", LTE4
+    )
 
 
 def test_another_address_is_another_link() -> None:
@@ -523,6 +528,24 @@ def test_the_primary_link_has_another_address() -> None:
 
 def test_over_ipv6_the_first_subflow_has_the_clients_address() -> None:
     Player(LTE).play(*READY6, LTE6, ">> subflow 1 lte", ">> up xdsl lte")
+
+
+def test_a_connection_on_a_single_link_follows_it_to_another_address() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> up lte", LEAVE_FIRST)
+    player.play(">> renumbered lte 198.51.100.99", LEAVE_LTE, LTE4.replace("198.51.100.66", "198.51.100.99"))
+
+
+def test_an_order_that_failed_is_taken_back_before_its_link_has_another_address() -> None:
+    """The kernel keeps an id for the address that it was first ordered with (net/mptcp/pm_userspace.c)."""
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte")
+    player.play(">> renumbered lte 198.51.100.99", TAKE_BACK, LTE4.replace("198.51.100.66", "198.51.100.99"))
+
+
+def test_a_try_that_is_due_while_everything_is_down_is_made_when_its_link_is_up() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> up", ">> after 1", TAKE_BACK, ">> up xdsl lte", LTE4)
 
 
 def test_a_link_that_appears_late() -> None:
