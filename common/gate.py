@@ -137,8 +137,7 @@ class Gate:
         """Takes no more connections; those that are open stay."""
         if not self._listeners:
             return
-        for connection in [it for it in self._opening.values() if it.state is State.HELD]:
-            connection.handle(Event.EXPIRED)  # its SYN goes with the queue
+        self.begin_anew()  # what is held goes with the queue
         self.loop.remove(self.queue.fileno())
         self.queue.close()
         for listener in self._listeners:
@@ -156,6 +155,11 @@ class Gate:
         if limits is not None:
             self._room.limits = limits
             self.pipes.most = limits.pipes
+
+    def begin_anew(self) -> None:
+        """Forgets the SYNs that are held, and their server legs: the clients' next copies are as new ones."""
+        for connection in [it for it in self._opening.values() if it.state is State.HELD]:
+            connection.handle(Event.EXPIRED)
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()

@@ -39,6 +39,7 @@ _IFF_RUNNING: Final = 0x40
 _IFF_NOARP: Final = 0x80
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 4, 5, 6, 15
+_RTA_VIA: Final = 18  # a next hop of the other family, which is not for us
 _FRA_SOURCE, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK = 2, 3, 6, 10
 _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 14, 15, 16, 21
 
@@ -205,13 +206,14 @@ class Routing:
         The new comes first, so that no packet is without a rule meanwhile.
         """
         new = list(dict.fromkeys(wanted))
+        before, self._arranged = self._arranged, list(dict.fromkeys([*self._arranged, *new]))  # whatever fails
         for one in new:
             if isinstance(one, DefaultRoute):
                 self._default(one.family, one.table, one.device, one.gateway)
             else:
                 for rule in _rules(one):
                     self._put_rule(one.family, rule)
-        for one in self._arranged:
+        for one in before:
             if one in new:
                 continue
             if isinstance(one, DefaultRoute):
@@ -263,7 +265,7 @@ class Routing:
             yield _Route(
                 told,
                 _number(route, _RTA_TABLE) or table,
-                _number(route, _RTA_OIF) or None,
+                None if _RTA_VIA in route else _number(route, _RTA_OIF) or None,
                 socket.inet_ntop(family, gateway) if gateway else None,
                 _number(route, _RTA_PRIORITY),
             )
@@ -284,7 +286,9 @@ class Routing:
             self._kernel.order(_NEW_ROUTE, body, netlink.CREATE | netlink.REPLACE)
         except OSError as error:
             wanted = f"table {table}, oif {device}" + ("" if gateway is None else f", gateway {gateway}")
-            raise SystemLacks(f"the kernel refuses the route ({wanted}): {error.strerror}") from None
+            goes = error.errno in (*_GONE, errno.ENETDOWN, errno.ENETUNREACH)
+            lack = Unavailable if goes else SystemLacks
+            raise lack(f"the kernel refuses the route ({wanted}): {error.strerror}") from None
 
     def _put_rule(self, family: int, body: bytes) -> None:
         try:

@@ -104,6 +104,7 @@ class Worker:
             Gate(loop, it.duty.role, it.queue, it.listeners, it.release_mark, it.limits, self._report_growth, it.replay)
             for it in equipment.entrances
         ]
+        self._news: Message | None = None  # of the way to servers
         self._roles = [entrance.duty.role for entrance in equipment.entrances]
         self._grown: list[int] = []
 
@@ -136,11 +137,18 @@ class Worker:
             case {"drain": _}:
                 self._drain()
             case {"learn": dict(news)}:
-                for role in self._roles:
-                    if role.learn is not None:
-                        role.learn(news)
+                self._learn(news)
             case {"stop": _}:
                 self._stop()
+
+    def _learn(self, news: Message) -> None:
+        for role in self._roles:
+            if role.learn is not None:
+                role.learn(news)
+        if self._news not in (None, news):
+            for gate in self._gates:
+                gate.begin_anew()
+        self._news = news
 
     def _status(self) -> Message:
         counters: Counter[str] = Counter()

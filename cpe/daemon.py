@@ -65,6 +65,7 @@ SETTINGS: Final = (
 _COMPANY: Final = 0.02  # seconds that path events wait for others
 # Seconds between what the kernel tells and the look at what has come of it: a line that comes up is told of in pieces.
 _SETTLES: Final = 0.02
+_AGAIN: Final = 1.0  # seconds until what the kernel has refused is tried again
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,6 +115,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         undo.callback(settings.restore)
         settings.apply()
         undo.callback(routing.clean)
+        routing.clean_old(config.table_base, config.rule_priority)
         _install_routes(routing, config)
         _install_rules(undo, config, access.upstream, workers.count)
         access.follow(workers, paths)
@@ -183,8 +185,10 @@ class Accesses:
             self._observe()
             self._arrange()
         except SystemLacks as lack:
-            # The device went again between the look and the order: that is told next.
-            log.debug("%s", lack)
+            # Perhaps the device went again between the look and the order: then that is told next.
+            log.warning("what the kernel has does not follow the links, tried again: %s", lack)
+            if self._timer is None:
+                self._timer = self._loop.call_later(_AGAIN, self._update)
 
     def _observe(self) -> None:
         now = self._loop.now()
@@ -210,11 +214,12 @@ class Accesses:
         assert self._workers
         assert self._paths
         now = self._loop.now()
+        self._workers.tell(self.upstream.told())  # first what cannot fail
+        self._paths.use(self.links)
+        _install_routes(self._routing, self._config)
         self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
         if self._config.inbound:
             nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
-        self._workers.tell(self.upstream.told())
-        self._paths.use(self.links)
 
 
 class Paths:
@@ -369,8 +374,7 @@ def _links_up(config: CpeConfig, links: Links) -> list[joins.Link]:
 
 
 def _install_routes(routing: Routing, config: CpeConfig) -> None:
-    """Those that the links do not change; the others come with them (Accesses)."""
-    routing.clean_old(config.table_base, config.rule_priority)
+    """Those that the links do not change, unless they are there; the others come with them (Accesses)."""
     routing.deliver_marked(config.table_base, config.rule_priority)
     routing.replay_marked(config.table_base, config.rule_priority)
 

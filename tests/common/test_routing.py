@@ -314,6 +314,15 @@ def test_what_is_gone_with_its_device_is_taken_out_without_complaint(network: Na
     assert routing.device("lte") is None
 
 
+def test_what_was_put_in_before_a_refusal_comes_out_later(network: Namespace, routing: Routing) -> None:
+    before = everything(network)
+    with pytest.raises(SystemLacks):
+        routing.arrange([*wanted(routing, "lte"), DefaultRoute(TABLE, V4, 9999, "198.51.100.1")])
+    assert everything(network) != before
+    routing.arrange([])
+    assert everything(network) == before
+
+
 def test_everything_by_another_link(network: Namespace, routing: Routing) -> None:
     """But not what the main table knows better."""
     lte = socket.if_nametoindex("lte")

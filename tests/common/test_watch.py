@@ -37,11 +37,13 @@ def heard(watch: Watch) -> bool:
         "addr add 2001:db8::1/64 dev wan nodad",
         "route add 198.51.100.0/24 dev wan",
         "route add 2001:db8:1::/48 dev wan",
+        "rule add from 192.0.2.0/24 lookup 99",
+        "-6 rule add from 2001:db8::/64 lookup 99",
     ],
 )
 def test_changes(namespace: Namespace, watch: Watch, change: str) -> None:
     watch.changed()  # what the devices had to say on the way up
-    namespace.configure([change])
+    namespace.run(["ip", *change.split()])
     assert heard(watch)
     assert not watch.changed()
 
