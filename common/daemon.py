@@ -192,7 +192,10 @@ def only_instance(invocation: Invocation[Any]) -> Iterator[None]:
     role, run_dir, file = invocation.role, invocation.run_dir, invocation.file("pid")
     try:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if run_dir.stat().st_uid not in (0, os.geteuid()):
+            # He could have planted links there to files that are ours to write.
+            raise SystemLacks(f"the run directory {run_dir} is another user's (--run-dir names another)")
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise lack(error, f"cannot use the run directory {run_dir}") from None
     with ExitStack() as undo:
