@@ -32,7 +32,26 @@ def narrow() -> Pair:
 
 
 def held(bench: Bench, daemon: Daemon) -> int:
-    """Bytes that the box has of its only flow: what sockets have received or have still to send, and the relay's."""
+    """Bytes that the box has of its only flow: what sockets have received or have still to send, and the relay's.
+
+    Bytes that go from the one to the other between two looks would count twice: then it looks again.
+    """
+    before = kept(bench, daemon)
+    while True:
+        size = queued(daemon)
+        after = kept(bench, daemon)
+        if after == before:
+            return size + after
+        before = after
+
+
+def kept(bench: Bench, daemon: Daemon) -> int:
+    """The relay's."""
+    return sum(int(flow["up_kept"]) + int(flow["down_kept"]) for flow in bench.flows(daemon))
+
+
+def queued(daemon: Daemon) -> int:
+    """The sockets'."""
     listed = daemon.node.run(["ss", "-Hnmit", "state", "established"]).stdout
     listed += daemon.node.run(["ss", "-HnmiM", "state", "established"]).stdout
     size = 0
@@ -43,8 +62,6 @@ def held(bench: Bench, daemon: Daemon) -> int:
         size += int(memory[1])
         if "tcp-ulp-mptcp" not in one:  # what a subflow has to send is its connection's
             size += int(memory[2])
-    for flow in bench.flows(daemon):
-        size += flow["up_kept"] + flow["down_kept"]
     return size
 
 

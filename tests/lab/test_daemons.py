@@ -21,6 +21,7 @@ CPE = """\
 config cpe 'cpe'
 	list lan 'lan'
 	list lan 'guest'
+	option drain '0'
 	option workers '2'
 
 config link 'xdsl'

@@ -44,7 +44,9 @@ def test_stops_when_the_last_connection_has_ended(lab: Lab, role: str) -> None:
         told = "stopping: connections have 30 s to end by themselves"
         until(lambda: told in daemon.log[logged:], "it is told to stop")
         new = flows.open(4)
-        assert not new.bonded_by(other)
+        while new.bonded_by(other):  # the workers are told a moment after the log
+            old.append(new)
+            new = flows.open(4)
         for flow in old:
             flow.exchange(1 << 20)
             flow.end(first=flow.client)

@@ -33,7 +33,7 @@ def deaf(pair: Pair, family: int, port: int, seconds: float) -> Iterator[None]:
         timer.join()
 
 
-@FAMILIES
+@pytest.mark.parametrize("family", [4, pytest.param(6, marks=pytest.mark.full)])  # ten seconds each
 def test_server_that_answers_the_fourth_syn(family: int) -> None:
     """By then the CPE's kernel sends its SYN without MP_CAPABLE: that copy must not reach the server past the HAG."""
     with Pair() as pair:

@@ -17,7 +17,7 @@ def run(name: str, family: int) -> tuple[dict[str, object], list[str]]:
     return figures, [bound.figure for bound in scenario.missed(figures)]
 
 
-@FAMILIES
+@pytest.mark.parametrize("family", [4, pytest.param(6, marks=pytest.mark.full)])  # more than a minute each
 def test_bonding(family: int) -> None:
     figures, missed = run("bonding", family)
     assert not missed, figures

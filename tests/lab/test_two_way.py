@@ -19,7 +19,7 @@ CONTENT = random.Random(30).randbytes(1_000_000)
 TRIES = 4
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("family", [pytest.param(4, marks=pytest.mark.full), 6])
 def test_what_goes_up_comes_down(family: int) -> None:
     """With receive buffers of the kernel's choice, 1 of 8 such transfers never ended (common/transparent.py)."""
     with Pair(xdsl=ACCESS, lte=ACCESS) as pair, ThreadPoolExecutor(1) as sender:
