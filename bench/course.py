@@ -107,7 +107,7 @@ def run(course: Course, family: int, progress: Progress) -> Results:
         crowd(course, family, results, progress)
     if course.scaling:
         try:
-            scaling.run(results, course.rounds, course.scaling, family, progress)
+            scaling.run(results, course.scaling, family, progress)
         except SystemLacksError as lack:
             progress(f"one and two workers are left out: {lack}")
     return results

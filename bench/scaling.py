@@ -20,6 +20,7 @@ from lab.scenario import Progress
 
 SHARE = 0.1
 FLOWS = 50
+ROUNDS = 3
 
 SHORT = "short connections, by workers"
 THROUGHPUT = tuple(f"{FLOWS} flows {way}, by workers" for way in WAYS)
@@ -84,7 +85,7 @@ PAIRS = (("on the HAG", OneOnHag, TwoOnHag), ("on each box", OneOnBoth, TwoOnBot
 KINDS = (OneOnHag, TwoOnHag, OneOnBoth, TwoOnBoth, Unlimited)
 
 
-def run(results: Results, rounds: int, seconds: int, family: int, progress: Progress) -> None:
+def run(results: Results, seconds: int, family: int, progress: Progress) -> None:
     """Raises LabError when something cannot be measured, SystemLacksError where processes can have no quota."""
     with contextlib.ExitStack() as undo:
         beds: list[tuple[Bed, Boxes]] = []
@@ -93,10 +94,10 @@ def run(results: Results, rounds: int, seconds: int, family: int, progress: Prog
             bed = undo.enter_context(Bed(kind, family))
             assert isinstance(bed.peer, Workers)
             beds.append((bed, bed.peer.limit(undo)))
-        for number in range(1, rounds + 1):
+        for number in range(1, ROUNDS + 1):
             for name, way in ((SHORT, None), *zip(THROUGHPUT, WAYS, strict=True)):
                 for bed, boxes in beds:
-                    progress(f"round {number} of {rounds}: {name}, {bed.name}")
+                    progress(f"round {number} of {ROUNDS}: {name}, {bed.name}")
                     results.add(name, bed.name, _measure(bed, boxes, way, seconds))
 
 
