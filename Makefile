@@ -91,7 +91,7 @@ bench: DEBIAN += $(BENCH)
 bench: setup  ## measure the pair beside HAProxy and others, in a quarter of an hour, into docs/performance.md and docs/scale.md (as root)
 	@$(BIN)/python -m bench --json build/bench.json --write docs/performance.md --scale docs/scale.md
 
-# Built in a copy of what git knows, with the libraries as wheels, so that it does not depend on what else lies about.
+# Built in a copy of what git knows, with the library as a wheel, so that it does not depend on what else lies about.
 deb: DEBIAN += $(PACKAGING)
 deb: setup  ## build the Debian package, build/hybrid-access_VERSION_amd64.deb, and have lintian look at it
 	@tree=build/deb/hybrid-access
@@ -100,7 +100,7 @@ deb: setup  ## build the Debian package, build/hybrid-access_VERSION_amd64.deb, 
 	when=$$(dpkg-parsechangelog --show-field Timestamp)
 	git ls-files -z | tar --null --files-from=- --mtime=@$$when -c | tar -x -C $$tree
 	$(BIN)/python -m pip --disable-pip-version-check --no-input -qq download --no-deps --only-binary :all: \
-	  --constraint requirements-dev.txt --dest $$tree/wheels pyroute2 uciparse
+	  --constraint requirements-dev.txt --dest $$tree/wheels uciparse
 	cd $$tree
 	dpkg-buildpackage --build=binary --no-sign >../log 2>&1 || { tail -40 ../log >&2; exit 1; }
 	lintian --allow-root --fail-on error ../hybrid-access_*.deb
