@@ -20,15 +20,15 @@ FAULTS = (
     Mutation(
         name="copies of a held SYN sent on to the server",
         file=CONNECTION,
-        old="        self._decide(self._syn, DROP)\n        self._syn = self._copy\n",
-        new="        self._decide(self._syn, ACCEPT)\n        self._syn = self._copy\n",
+        old="            self._decide(self._copy, DROP)\n            return\n",
+        new="            self._decide(self._copy, ACCEPT)\n            return\n",
         rows=("3x",),
     ),
     Mutation(
         name="the router's address instead of the client's",
         file="cpe/daemon.py",
         old="            return syn.source, syn.sport\n",
-        new="            return addresses[syn.family], 0\n",
+        new="            return upstream._addresses[syn.family], 0\n",
         rows=("1x",),
         family=6,
     ),
