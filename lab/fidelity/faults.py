@@ -33,8 +33,11 @@ LOST = 2  # packets, at least
 
 
 def failing() -> Pair:
-    """With short queues: what waits in one when its access is slowed needs 20 times as long."""
-    return Pair(xdsl=replace(XDSL, queue=QUEUE), lte=replace(LTE, queue=QUEUE))
+    """With short queues: what waits in one when its access is slowed needs 20 times as long.
+
+    And a primary link that has just come back is used again at once.
+    """
+    return Pair(xdsl=replace(XDSL, queue=QUEUE), lte=replace(LTE, queue=QUEUE), cpe_options={"hold": 0})
 
 
 Sign = Callable[[Bench, Access], int]  # which grows once the fault is there
@@ -220,12 +223,16 @@ def struck(bench: Bench, access: Access, fault: Fault) -> Iterator[None]:
             bench.until(lambda: sign(bench, access) - before >= fault.by, lambda: f"{access.name} is not {fault.name}")
         yield
     finally:
-        mend(access)
+        mend(bench, access)
 
 
-def mend(access: Access) -> None:
+def mend(bench: Bench, access: Access) -> None:
     profile = access.profile
     access.set(loss=profile.loss, jitter=profile.jitter, reorder=False, blackhole=False)
     access.set("down", rate=profile.rate_down)
     access.set("up", rate=profile.rate_up)
     access.restore()
+    bench.until(
+        lambda: all(link["up"] for link in bench.cpe.status()["links"]),
+        lambda: f"the router does not see that {access.name} is back: {bench.cpe.status()['links']}",
+    )
