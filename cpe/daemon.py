@@ -214,12 +214,14 @@ class Accesses:
         assert self._workers
         assert self._paths
         now = self._loop.now()
-        self._workers.tell(self.upstream.told())  # first what cannot fail
-        self._paths.use(self.links)
-        _install_routes(self._routing, self._config)
-        self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
-        if self._config.inbound:
-            nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
+        self._workers.tell(self.upstream.told())
+        try:
+            _install_routes(self._routing, self._config)
+            self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
+            if self._config.inbound:
+                nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
+        finally:
+            self._paths.use(self.links)  # new subflows need the routes; what is down is left whatever the kernel says
 
 
 class Paths:
