@@ -26,7 +26,7 @@ FAULTS = (
     ),
     Mutation(
         name="the router's address instead of the client's",
-        file="cpe/daemon.py",
+        file="cpe/duties.py",
         old="            return syn.source, syn.sport\n",
         new="            return upstream._addresses[syn.family], 0\n",
         rows=("1x",),
