@@ -32,6 +32,7 @@ class Held:
 
     id: int
     mark: int
+    device: int  # the ifindex where it arrived
     seq: int  # its TCP sequence number
     payload: bytes
 
@@ -50,6 +51,7 @@ class Owner(Protocol):
     def count(self, what: str) -> None: ...
     def plain_leg(self, syn: Held, source: Address) -> socket.socket: ...  # raises OSError
     def release(self, connection: Connection, syn: Held) -> None: ...  # to its listener
+    def take(self, syn: Held) -> None: ...  # as if it had just come
     def opened(self, connection: Connection) -> None: ...
     def forget(self, connection: Connection) -> None: ...
     def look_at(self, connection: Connection) -> None: ...  # some times, a little later each
@@ -98,7 +100,7 @@ class Connection:
         self.answer: mptcp.Answer | None = None  # the server leg's, if Multipath TCP was asked for and it is plain TCP
         self.why: str | None = None  # it is not bonded
         self.grown = False
-        self._syn: Held | None = Held(syn.id, syn.mark, seq, syn.payload)
+        self._syn: Held | None = Held(syn.id, syn.mark, syn.device, seq, syn.payload)
         self._copy: Held | None = None
         self._heard = now  # of the client
         self._isn = seq
@@ -132,7 +134,7 @@ class Connection:
             _PERFORM[action](self)
 
     def syn_again(self, packet: QueuedPacket, seq: int, now: float) -> None:
-        self._copy = Held(packet.id, packet.mark, seq, packet.payload)
+        self._copy = Held(packet.id, packet.mark, packet.device, seq, packet.payload)
         if self.state is State.HELD:
             self.lifetime = max(held_for(now - self._heard), self.deadline - now)  # the network doubles packets, too
             self.deadline = now + self.lifetime
@@ -361,6 +363,11 @@ class Connection:
         self._decide(self._syn, DROP)
         self._syn = None
 
+    def _take_syn(self) -> None:
+        assert self._syn is not None
+        syn, self._syn = self._syn, None
+        self._owner.take(syn)
+
     def _try_plain(self) -> None:
         assert self._syn is not None
         self._owner.count("tried again without Multipath TCP")
@@ -436,6 +443,7 @@ _PERFORM: dict[Action, Callable[[Connection], None]] = {
     Action.RELEASE_SYN: Connection._release_syn,
     Action.REFUSE_SYN: Connection._refuse_syn,
     Action.DROP_SYN: Connection._drop_syn,
+    Action.TAKE_SYN: Connection._take_syn,
     Action.TRY_PLAIN: Connection._try_plain,
     Action.RELAY: Connection._start_relay,
     Action.END_CLIENT: Connection._end_client,

@@ -52,6 +52,7 @@ class State(_Key):
 
 class Event(_Key):
     SYN_COPY = "syn-copy"  # the client sent its SYN again
+    OTHERWISE = "otherwise"  # the way to the server is another one now
     LOST = "lost"  # all SYNs of the server leg so far, it seems
     GAVE_UP = "gave-up"  # the client's RST for its SYN, or for our answer to it
     CONNECTED = "connected"  # the server leg is established
@@ -69,6 +70,7 @@ class Action(_Key):
     RELEASE_SYN = "release-syn"  # the held SYN goes to the listener
     REFUSE_SYN = "refuse-syn"  # the client gets what the server said: RST, ICMP or silence
     DROP_SYN = "drop-syn"  # the held SYN is forgotten
+    TAKE_SYN = "take-syn"  # the held SYN is as one that has just come
     TRY_PLAIN = "try-plain"  # another server leg in place of the first, without Multipath TCP
     RELAY = "relay"  # move bytes both ways
     END_CLIENT = "end-client"  # FIN on the client leg
@@ -82,6 +84,7 @@ Step = tuple[State, tuple[Action, ...]]
 TRANSITIONS: Final[dict[State, dict[Event, Step]]] = {
     State.HELD: {
         Event.SYN_COPY: (State.HELD, (Action.HOLD_COPY,)),
+        Event.OTHERWISE: (State.CLOSED, (Action.TAKE_SYN, Action.RESET)),
         Event.LOST: (State.HELD, (Action.TRY_PLAIN,)),
         Event.GAVE_UP: (State.CLOSED, (Action.DROP_SYN, Action.RESET)),
         Event.CONNECTED: (State.RELEASED, (Action.RELEASE_SYN,)),

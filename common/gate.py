@@ -137,7 +137,8 @@ class Gate:
         """Takes no more connections; those that are open stay."""
         if not self._listeners:
             return
-        self.begin_anew()  # what is held goes with the queue
+        for connection in self._held():  # goes with the queue
+            connection.handle(Event.EXPIRED)
         self.loop.remove(self.queue.fileno())
         self.queue.close()
         for listener in self._listeners:
@@ -157,9 +158,19 @@ class Gate:
             self.pipes.most = limits.pipes
 
     def begin_anew(self) -> None:
-        """Forgets the SYNs that are held, and their server legs: the clients' next copies are as new ones."""
-        for connection in [it for it in self._opening.values() if it.state is State.HELD]:
-            connection.handle(Event.EXPIRED)
+        """Forgets the server legs of the SYNs that are held, and takes these as if they had just come."""
+        for connection in self._held():
+            try:
+                connection.handle(Event.OTHERWISE)
+            except Exception:
+                connection.fail()
+
+    def take(self, syn: Held) -> None:
+        """Soon, when its connection is forgotten."""
+        self.loop.call_soon(lambda: self._look_again(QueuedPacket(syn.id, syn.mark, syn.device, syn.payload)))
+
+    def _held(self) -> list[Connection]:
+        return [connection for connection in self._opening.values() if connection.state is State.HELD]
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()
@@ -254,7 +265,7 @@ class Gate:
         self.count("reset: fault of this program")
         self.forget(connection)
         if syn is not None:
-            queued = QueuedPacket(syn.id, syn.mark, 0, syn.payload)
+            queued = QueuedPacket(syn.id, syn.mark, syn.device, syn.payload)
             self._pass(queued, packet.parse(syn.payload), "fault of this program", strip=self._role.strips)
 
     def _complain(self, text: str, **fields: object) -> None:
@@ -331,11 +342,14 @@ class Gate:
         if tries == len(_AGAIN) or self._waiting >= _WAITING:
             return False
         self._waiting += 1
-        self.loop.call_later(_AGAIN[tries], partial(self._look_again, queued, tries + 1))
+        self.loop.call_later(_AGAIN[tries], partial(self._wait_no_more, queued, tries + 1))
         return True
 
-    def _look_again(self, queued: QueuedPacket, tries: int) -> None:
+    def _wait_no_more(self, queued: QueuedPacket, tries: int) -> None:
         self._waiting -= 1
+        self._look_again(queued, tries)
+
+    def _look_again(self, queued: QueuedPacket, tries: int = 0) -> None:
         if self._listeners:
             self._take(queued, tries)
 

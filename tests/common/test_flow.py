@@ -26,12 +26,12 @@ from common.flow import (
 )
 
 OPEN_STATES = (State.RELEASED, State.OPEN, State.HALF_UP, State.HALF_DOWN)
-SYN_DECISIONS = (Action.RELEASE_SYN, Action.REFUSE_SYN, Action.DROP_SYN)
+SYN_DECISIONS = (Action.RELEASE_SYN, Action.REFUSE_SYN, Action.DROP_SYN, Action.TAKE_SYN)
 LAST = (Action.CLOSE, Action.RESET)
 
 # The events of each state besides the client's copies of its SYN.
 EVENTS = {
-    "held": "lost gave-up connected connect-failed expired",
+    "held": "otherwise lost gave-up connected connect-failed expired",
     "released": "gave-up accepted expired",
     "open": "up-ended down-ended broken",
     "half-up": "down-ended broken",
@@ -170,6 +170,10 @@ def test_a_held_syn_is_forgotten_when_no_copy_comes_in_time(copies: tuple[float,
         assert held_for(last - before) > 2 * (last - before)  # the next copy, of a client that doubles the gap
 
 
+def test_the_way_to_the_server_has_changed_while_its_syn_is_held() -> None:
+    play(">> syn-copy", "<< hold-copy", ">> otherwise", "<< take-syn", "<< reset", "== closed")
+
+
 def test_client_goes_away_before_it_has_finished_its_handshake() -> None:
     play(">> connected", "<< release-syn", ">> expired", "<< reset", "== closed")
 
@@ -239,7 +243,7 @@ def test_only_copies_and_a_second_try_leave_the_state_as_it_is() -> None:
 
 def test_every_life_ends_and_says_so_last_and_once() -> None:
     ways = list(lives())
-    assert len(ways) == 10
+    assert len(ways) == 11
     for events, actions in ways:
         assert actions[-1] in LAST, events
         assert not set(actions[:-1]) & set(LAST), events
@@ -263,7 +267,7 @@ def test_a_leg_is_ended_only_because_the_other_has_ended() -> None:
             assert (Action.END_SERVER in actions) == (event is Event.UP_ENDED)
             assert (Action.END_CLIENT in actions) == (event is Event.DOWN_ENDED)
             assert (Action.RESET in actions) == (
-                event in (Event.BROKEN, Event.CONNECT_FAILED, Event.EXPIRED, Event.GAVE_UP)
+                event in (Event.BROKEN, Event.CONNECT_FAILED, Event.EXPIRED, Event.GAVE_UP, Event.OTHERWISE)
             )
 
 
