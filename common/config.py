@@ -83,9 +83,10 @@ class BypassRule:
 class CpeConfig:
     """What hybrid-cpe does; see docs/configuration.md for each value.
 
-    `join_after` and `flow_buffer` are in bytes, `hold` and `drain` in seconds. `workers` None is one for each
-    processor, at most MAX_WORKERS; `max_flows` None is as many as the limit of open files allows. `queue`,
-    `listen_port`, `table_base` and `rule_priority` are the first of several in use.
+    `join_after` and `flow_buffer` are in bytes, `hold` and `drain` in seconds, `probe_interval` in milliseconds, 0 if
+    nothing is probed. `workers` None is one for each processor, at most MAX_WORKERS; `max_flows` None is as many as
+    the limit of open files allows. `queue`, `listen_port`, `table_base` and `rule_priority` are the first of several
+    in use.
     """
 
     lan: tuple[str, ...]
@@ -96,6 +97,8 @@ class CpeConfig:
     native_mptcp: NativeMptcp
     inbound: bool
     hold: int
+    probe_interval: int
+    probe_count: int
     workers: int | None
     max_flows: int | None
     flow_buffer: int
@@ -162,6 +165,14 @@ def flow_buffer(text: str) -> int:
     return value
 
 
+def probe_interval(text: str) -> int:
+    """Milliseconds; 0 is never."""
+    value = number(0, 60000)(text)
+    if 0 < value < 50:
+        raise ValueError(f"'{text}' is neither 0 nor a whole number from 50 to 60000")
+    return value
+
+
 def worker_count(text: str) -> int | None:
     """How many workers; None for 'auto'."""
     if text == "auto":
@@ -218,6 +229,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond", live=True),
         "inbound": Entry(parse=switch, default="0"),
         "hold": Entry(parse=number(0, 86400), default="10"),
+        "probe_interval": Entry(parse=probe_interval, default="250", live=True),
+        "probe_count": Entry(parse=number(1, 20), default="4", live=True),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {

@@ -46,7 +46,7 @@ class Finding:
 
 def take(settings: Iterable[Sysctl]) -> list[Finding]:
     """Everything; ``settings`` are those that the daemons change."""
-    return [*at_hand(), *_path_manager(), *_programs(), *_rules(), *map(_setting, settings)]
+    return [*at_hand(), *_path_manager(), *_programs(), *_rules(), *_probes(), *map(_setting, settings)]
 
 
 def at_hand() -> Iterator[Finding]:
@@ -118,6 +118,16 @@ def _path_manager() -> Iterator[Finding]:
     by_name = Path("/proc/sys/net/mptcp/path_manager").exists()
     name = "net.mptcp.path_manager" if by_name else "net.mptcp.pm_type"
     yield Finding("path manager", True, f"over netlink; which one is {name}", needed=True)
+
+
+def _probes() -> Iterator[Finding]:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+    except OSError as error:
+        without = "a loss that no device shows is left to TCP (a daemon needs CAP_NET_RAW)"
+        yield Finding("echo requests", False, f"not to be had: {error.strerror}; {without}")
+        return
+    yield Finding("echo requests", True, "a router asks the HAG over each link whether it is alive")
 
 
 def _programs() -> Iterator[Finding]:

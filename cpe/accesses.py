@@ -1,26 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The links as they come and go: what the kernel tells of their devices in; routes, workers and subflows follow."""
+"""The links as they come and go: what the kernel tells of their devices, and the HAG's answers over them, in.
+
+Routes, workers and subflows follow.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from common import nft
 from common.config import CpeConfig
+from common.control import Reply
 from common.log import about, log
 from common.loop import IN, Loop, Timer
+from common.meter import Counters
 from common.routing import Routing
 from common.system import SystemLacks
 from common.watch import Watch
 from common.workers import Workers
 from cpe.links import Links
 from cpe.paths import Paths
+from cpe.probe import Probes
 from cpe.routes import routes
 from cpe.upstream import Upstream
 
 # Seconds between what the kernel tells and the look at what has come of it: a line that comes up is told of in pieces.
 _SETTLES: Final = 0.02
 _AGAIN: Final = 1.0  # seconds until what the kernel has refused is tried again
+_MEASURED: Final = 0.5  # seconds over which rates are those of now
+_AIM: Final = 2.0  # seconds between looks where the HAG is
 
 
 class Accesses:
@@ -37,11 +45,23 @@ class Accesses:
         self._back: Timer | None = None  # until the primary link has been up for long enough
         self._workers: Workers | None = None
         self._paths: Paths | None = None
+        self._probes = Probes()
+        self._look: Timer | None = None  # at answers and counters
+        self._next_aim = 0.0
+        self._deaf = False  # the HAG, it seems
         self._observe()
 
     def close(self) -> None:
         self._loop.remove(self._watch.fileno())
         self._watch.close()
+        self._probes.close()
+
+    def adopt(self, config: CpeConfig) -> None:
+        """Goes by another configuration of the same links."""
+        self._config = config
+        self.links.adopt(config)
+        self._aim()
+        self._wait()
 
     def follow(self, workers: Workers, paths: Paths) -> None:
         """From now on the kernel and these follow every change. Raises SystemLacks if the kernel does not, now."""
@@ -49,6 +69,51 @@ class Accesses:
         self._loop.add(self._watch.fileno(), IN, lambda _events: self._on_change())
         self._observe()
         self._arrange()
+        self._aim()
+        self._wait()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """For people and programs that look in."""
+        now = self._loop.now()
+        return [
+            {
+                "name": link.name,
+                "device": link.device,
+                "role": link.role.value,
+                "addresses": list(usable.addresses.values()) if (usable := self.links.usable(link)) else [],
+                "up": usable is not None,
+                "reason": self.links.down(link),
+                "since": round(now - self.links.since(link), 1),
+            }
+            for link in self._config.links
+        ]
+
+    def report(self, reply: Reply) -> None:
+        """Replies with all that is known of each link, in a moment: its rates (bit/s) are those of that moment."""
+        start, before = self._loop.now(), self._counters()
+
+        def complete() -> None:
+            seconds, after = self._loop.now() - start, self._counters()
+            reply([{**link, **self._vitals(link["name"], before, after, seconds)} for link in self.describe()])
+
+        self._loop.call_later(_MEASURED, complete)
+
+    def _counters(self) -> dict[str, Counters]:
+        states = self.links.states()
+        found = {name: self._probes.meter.read(state.index) for name, state in states.items()}
+        return {name: counters for name, counters in found.items() if counters is not None}
+
+    def _vitals(
+        self, name: str, before: dict[str, Counters], after: dict[str, Counters], seconds: float
+    ) -> dict[str, Any]:
+        link = next(link for link in self._config.links if link.name == name)
+        old, new = before.get(name), after.get(name)
+        return {
+            **self.links.health.describe(name),
+            "not_probed": self.links.why_unasked(link, self._paths.gateways if self._paths else ()),
+            "down_rate": round(8 * (new.bytes_down - old.bytes_down) / seconds) if old and new else None,
+            "up_rate": round(8 * (new.bytes_up - old.bytes_up) / seconds) if old and new else None,
+        }
 
     def _on_change(self) -> None:
         if self._watch.changed() and self._timer is None:
@@ -64,6 +129,40 @@ class Accesses:
             log.warning("what the kernel has does not follow the links, tried again: %s", lack)
             if self._timer is None:
                 self._timer = self._loop.call_later(_AGAIN, self._update)
+        self._aim()
+        self._wait()
+
+    def _probe(self) -> None:
+        """Reads what was answered, sends what is due, and follows what comes of it."""
+        now, health = self._loop.now(), self.links.health
+        for name, sequence, age in self._probes.answers():
+            health.answered(name, sequence, now - age)
+        before = health.verdicts
+        for probe in health.act(now, self._probes.packets()):
+            self._probes.send(probe.link, probe.sequence)
+        if now >= self._next_aim:
+            self._aim()
+        if health.verdicts != before:
+            self._update()
+        if health.unanswered != self._deaf:
+            self._deaf = health.unanswered
+            if self._deaf:
+                log.warning("the HAG answers no echo requests: a loss that no device shows is left to TCP")
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        due = self.links.health.due(self._loop.now())
+        self._look = self._loop.call_at(self._next_aim if due is None else min(due, self._next_aim), self._probe)
+
+    def _aim(self) -> None:
+        """At where the HAG is now, over the links that the kernel shows up now."""
+        assert self._paths
+        now = self._loop.now()
+        self._next_aim = now + _AIM
+        devices = {link.name: link.device for link in self._config.links}
+        self.links.health.aim(self._probes.aim(self.links.aims(self._paths.gateways), devices), now)
 
     def _observe(self) -> None:
         now = self._loop.now()
@@ -89,13 +188,13 @@ class Accesses:
         assert self._workers
         assert self._paths
         now = self._loop.now()
-        self._workers.tell(self.upstream.told())
         try:
             install_routes(self._routing, self._config)
             self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
             if self._config.inbound:
                 nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
         finally:
+            self._workers.tell(self.upstream.told())  # what waits there goes by the routes as they are then
             self._paths.use(self.links)  # new subflows need the routes; what is down is left whatever the kernel says
 
 

@@ -10,7 +10,6 @@ their subflows over the secondary links (cpe/joins.py).
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
@@ -107,6 +106,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
                 require_device(device, "option 'lan'")
             nft.fill({"lan": nft.names(new.lan)})
             paths.adopt(new)
+            access.adopt(new)
             workers.adopt(text, duties(new, access.upstream), new.max_flows, NO_LIMIT)
 
         service = Service(loop, invocation, config, workers, adopt)
@@ -115,6 +115,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             invocation.file("sock"),
             {
                 "status": lambda _, reply: _status(service.config, access, workers, reply),
+                "links": lambda _, reply: access.report(reply),
                 "flows": lambda _, reply: _flows(service.config, paths, workers, reply),
                 **service.commands,
             },
@@ -166,25 +167,13 @@ def _install_rules(undo: ExitStack, config: CpeConfig, upstream: Upstream, worke
 
 
 def _status(config: CpeConfig, access: Accesses, workers: Workers, reply: Reply) -> None:
-    links = [
-        {
-            "name": link.name,
-            "device": link.device,
-            "role": link.role.value,
-            "addresses": list(usable.addresses.values()) if (usable := access.links.usable(link)) else [],
-            "up": usable is not None,
-            "reason": access.links.down(link),
-            "since": round(time.monotonic() - access.links.since(link), 1),
-        }
-        for link in config.links
-    ]
     head: dict[str, Any] = {
         "role": "cpe",
         "version": VERSION,
         "pid": os.getpid(),
         "lan": list(config.lan),
         "steering": config.steering.value,
-        "links": links,
+        "links": access.describe(),
     }
     workers.status(head, reply)
 

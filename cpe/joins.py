@@ -36,6 +36,7 @@ _FIRST_WAIT: Final = 1.0  # seconds
 _LONGEST_WAIT: Final = 30.0
 _HOPE: Final = 30.0  # seconds without any subflow after which no more are ordered
 _HEARD: Final = 256  # announcements that connections share
+_VOTES: Final = 16  # that an announced address can be ahead of others
 _FIRST: Final = 0  # address id of a connection's first subflow
 
 
@@ -90,6 +91,22 @@ class _Known:
     dead_since: float | None = None  # when the last subflow went down
 
 
+@dataclass(slots=True)
+class _Favourite:
+    """The address that most vote for, in the long run (Boyer and Moore's majority vote): anybody may announce one."""
+
+    address: str
+    votes: int = 0
+
+    def vote(self, address: str) -> None:
+        if address == self.address:
+            self.votes = min(self.votes + 1, _VOTES)
+        elif self.votes:
+            self.votes -= 1
+        else:
+            self.address, self.votes = address, 1
+
+
 class Joins:
     """All connections of the CPE that the path manager or a worker has told of."""
 
@@ -105,6 +122,7 @@ class Joins:
         self._known: dict[int, _Known] = {}
         self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
         self._heard: dict[tuple[Endpoint, ...], tuple[Endpoint, ...]] = {}
+        self._favourites: dict[int, _Favourite] = {}  # by family
 
     def links_of(self, token: int) -> tuple[str, ...]:
         """Names of the links that carry a subflow of this connection now, besides the first subflow."""
@@ -116,6 +134,12 @@ class Joins:
     def name(self, link: int) -> str:
         """Of a link that is or was up, by its id."""
         return self._names.get(link, "")
+
+    def gateways(self) -> tuple[str, ...]:
+        """Where the HAG is: the configuration's addresses or, without any, those that most connections hear of."""
+        if self.configured:
+            return tuple(endpoint.address for endpoint in self.configured)
+        return tuple(favourite.address for favourite in self._favourites.values())
 
     def lost_first(self, token: int) -> bool:
         """Whether the connection goes on without its first subflow."""
@@ -159,6 +183,7 @@ class Joins:
                 return self._orders(token, known)
             case Announced(token, remote) if token in self._known:
                 known = self._known[token]
+                self._favourites.setdefault(remote.family, _Favourite(remote.address)).vote(remote.address)
                 known.announced = self._same((*(old for old in known.announced if old.id != remote.id), remote))
                 return self._orders(token, known)
             case SubflowEstablished(token, local, remote) if self._is_ours(token, local.id):

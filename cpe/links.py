@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which access links can be used now, which not and why. Pure: what the kernel says of their devices in, changes out.
 
-A link goes down at once. It is up again at once too, for subflows; new connections and everything else come back to
-the primary link only after it has been up for a while, so that a line that flaps does not take them with it each time.
+A link is down if the kernel shows it, or if the HAG does not answer over it (cpe/health.py). It goes down at once. It
+is up again at once too, for subflows; new connections and everything else come back to the primary link only after it
+has been up for a while, so that a line that flaps does not take them with it each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from common.config import CpeConfig, LinkConfig
 from common.routing import DeviceState
+from cpe.health import Aim, Health, family_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Known:
-    state: DeviceState | None
+    state: DeviceState | None  # while the kernel shows it up
     down: str | None  # why; None is up
     since: float
     been_up: bool = False
@@ -43,15 +45,22 @@ class Links:
 
     def __init__(self, config: CpeConfig, now: float) -> None:
         self._config = config
+        self.health = Health(config.probe_interval / 1000, config.probe_count)
         self._known = {link.name: _Known(None, "not looked at yet", now) for link in config.links}
         self._back_from = float("-inf")  # when the primary link came up again, if it was down
 
     def observe(self, look: Callable[[str], DeviceState | None], now: float) -> list[Change]:
         """``look`` says what the kernel knows of a device."""
-        changes = []
+        shown = {}
         for link in self._config.links:
             state = look(link.device)
-            known, down = self._known[link.name], why_down(link.device, state)
+            shown[link.name] = why_down(link.device, state)
+            self._known[link.name].state = None if shown[link.name] else state
+        self.health.keep((name for name, why in shown.items() if why is None), now)
+        changes = []
+        for link in self._config.links:
+            known = self._known[link.name]
+            down = shown[link.name] or self.health.dead(link.name)
             if down != known.down:
                 changes.append(Change(link, down))
                 known.since = now
@@ -59,16 +68,54 @@ class Links:
                     self._back_from = now
                 known.down = down
                 known.been_up |= down is None
-            known.state = state
         return changes
 
+    def aims(self, gateways: Collection[str]) -> dict[str, Aim]:
+        """Who is to be asked over which link, by the HAG's addresses: over IPv4 if that can be, as it takes less."""
+        aims = {}
+        for link in self._config.links:
+            if self.why_unasked(link, gateways) is None:
+                usable = self._shown_up(link)
+                assert usable
+                family, target = min((family_of(it), it) for it in gateways if family_of(it) in usable.addresses)
+                aims[link.name] = Aim(usable.device, usable.addresses[family], target)
+        return aims
+
+    def why_unasked(self, link: LinkConfig, gateways: Collection[str]) -> str | None:
+        """Why nobody is asked over the link; None if somebody is."""
+        if not self._config.probe_interval:
+            return "probe_interval is 0"
+        usable = self._shown_up(link)
+        if usable is None:
+            return "the link is down"
+        if len(self.states()) < 2:
+            return "there is no other link up"
+        if not gateways:
+            return "the HAG's address is not known yet"
+        if not any(family_of(it) in usable.addresses for it in gateways):
+            return "the HAG is not known by an address of the link's family"
+        return None
+
+    def adopt(self, config: CpeConfig) -> None:
+        """Goes by another configuration of the same links."""
+        self._config = config
+        self.health.interval, self.health.count = config.probe_interval / 1000, config.probe_count
+
+    def rtt(self, link: LinkConfig) -> float | None:
+        """Of packets to the HAG and back, in seconds, smoothed; None while nothing is known of it."""
+        return self.health.rtt(link.name)
+
     def usable(self, link: LinkConfig) -> Usable | None:
-        known = self._known[link.name]
-        return None if known.down is not None or known.state is None else _usable(known.state)
+        return None if self._known[link.name].down is not None else self._shown_up(link)
+
+    def _shown_up(self, link: LinkConfig) -> Usable | None:
+        """By the kernel, that is."""
+        state = self._known[link.name].state
+        return None if state is None else _usable(state)
 
     def states(self) -> Mapping[str, DeviceState]:
-        """Of the devices of all links that are up, by link."""
-        return {name: known.state for name, known in self._known.items() if known.down is None and known.state}
+        """Of the devices of all links that the kernel shows up, by link: also where nobody answers now."""
+        return {name: known.state for name, known in self._known.items() if known.state}
 
     def down(self, link: LinkConfig) -> str | None:
         """Why the link cannot be used; None if it can."""

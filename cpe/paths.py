@@ -40,6 +40,11 @@ class Paths:
         """Subflows to come go to where this configuration says."""
         self._joins.configured = _join_endpoints(config)
 
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The HAG's addresses, as far as they are known."""
+        return self._joins.gateways()
+
     def use(self, links: Links) -> None:
         """The links that are up now, for all connections."""
         self._perform(self._joins.use(_links_up(self._config, links)))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from common.config import Config, CpeConfig, HagConfig
 from ctl.terminal import Bold
-from ctl.units import duration, endpoint, number, volume
+from ctl.units import duration, endpoint, number, rate, volume
 
 Answer = Mapping[str, Any]
 Line = tuple[str, Any]
@@ -90,6 +90,25 @@ def _link(link: Answer) -> list[Line]:
         *([("why", link["reason"])] if link["reason"] else []),
         *([("addresses", ", ".join(link["addresses"]))] if link["addresses"] else []),
     ]
+
+
+def links(answer: Sequence[Answer], bold: Bold) -> str:
+    """A CPE's answer to 'links'."""
+    return "\n\n".join(_object([*_link(link), *_vitals(link)], bold) for link in answer)
+
+
+def _vitals(link: Answer) -> list[Line]:
+    lines: list[Line] = []
+    if link["not_probed"]:
+        lines.append(("probes", f"none, {link['not_probed']}"))
+    else:
+        silent = "" if link["answers"] else ", no answer so far"
+        lines.append(("probes", f"to {link['target']}, {link['sent']} sent, {link['lost']} lost{silent}"))
+    if link["rtt_ms"] is not None:
+        lines.append(("round trip", f"{link['rtt_ms']:.1f} ms, {link['smoothed_rtt_ms']:.1f} ms smoothed"))
+    if link["down_rate"] is not None:
+        lines.append(("rate", f"{rate(link['down_rate'])} down, {rate(link['up_rate'])} up"))
+    return lines
 
 
 def _workers(workers: Sequence[Answer]) -> list[Line]:

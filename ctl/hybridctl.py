@@ -69,6 +69,12 @@ needs root. --json prints {"ok": ..., "findings": [{"what": ..., "found": ...,
 "text": ..., "needed": ...}]}, with null where found is unknown.
 """
 
+_LINKS: Final = """\
+It takes half a second, over which the rates are measured. --json prints a list,
+[{"name": ..., "up": ..., "reason": ..., "rtt_ms": ..., "down_rate": ..., ...}],
+with rates in bit/s and null for what is unknown; nothing if no daemon answers.
+"""
+
 _RELOADING: Final = """\
 Only what differs is changed, and open connections go on. If something in the
 file is wrong, or cannot change while the daemon runs, nothing is changed at all.
@@ -159,12 +165,18 @@ def _as_json(error: ConfigError) -> dict[str, Any]:
     }
 
 
-# status, flows, log and reload
+# status, links, flows, log and reload
 
 
 def _status(options: argparse.Namespace) -> int:
     answers = _ask(options, partial(inquiry.ask, command="status"))
     return _show(options, answers, lambda _role, answer, bold: display.status(answer, bold))
+
+
+def _links(options: argparse.Namespace) -> int:
+    options.role = "cpe"  # gateways have none
+    answers = _ask(options, partial(inquiry.ask, command="links"))
+    return _show(options, answers, lambda _role, answer, bold: display.links(answer, bold))
 
 
 def _flows(options: argparse.Namespace) -> int:
@@ -303,6 +315,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show the running daemons and what became of connections so far",
         (_JSON, _ROLE, _RUN_DIR),
         _ASKING.format(one="an object"),
+    ),
+    "links": Command(
+        _links,
+        "show a home router's links: up or not, round trips, rates",
+        (_JSON, _RUN_DIR),
+        _LINKS,
     ),
     "flows": Command(
         _flows,

@@ -21,6 +21,16 @@ def volume(count: int) -> str:
     return f"{value:.2f} {_VOLUMES[unit]}"
 
 
+def rate(bits: int) -> str:
+    """Bits per second in decimal units: '12.3 Mbit/s', '896 bit/s'."""
+    value = float(bits)
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if value < 999.95:
+            return f"{value:.0f} {unit}" if unit == "bit/s" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} Gbit/s"
+
+
 def duration(seconds: float) -> str:
     """The two largest units that there are something of: '1 minute, 12 seconds'; what is below a second is dropped."""
     rest = int(seconds)

@@ -89,6 +89,8 @@ config cpe
 	option table_base '300'
 	option rule_priority '100'
 	option hold '30'
+	option probe_interval '1000'
+	option probe_count '3'
 config link 'lte'
 	option device 'wwan0'
 	option role 'secondary'
@@ -118,7 +120,7 @@ config bypass
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 36", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 38", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
@@ -128,6 +130,8 @@ config bypass
         native_mptcp=NativeMptcp.PASS,
         inbound=False,
         hold=30,
+        probe_interval=1000,
+        probe_count=3,
         workers=4,
         max_flows=1000,
         flow_buffer=16 * 1024 * 1024,
@@ -155,6 +159,8 @@ def test_defaults_of_a_home_router() -> None:
         native_mptcp=NativeMptcp.BOND,
         inbound=False,
         hold=10,
+        probe_interval=250,
+        probe_count=4,
         workers=1,
         max_flows=None,
         flow_buffer=8 * 1024 * 1024,

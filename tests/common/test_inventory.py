@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a box offers: tried for real, and on kernels that are made to seem older."""
 
+import errno
 import os
 import platform
+import socket
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,20 @@ def test_what_is_tried_is_tried_elsewhere() -> None:
     here = os.readlink("/proc/self/ns/net")
     assert elsewhere(lambda: os.readlink("/proc/self/ns/net")) != here
     assert os.readlink("/proc/self/ns/net") == here
+
+
+@pytest.mark.root
+def test_echo_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find("echo requests").found
+
+    def refuse(family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+        if kind == socket.SOCK_RAW and protocol == socket.IPPROTO_ICMP:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return whole(family, kind, protocol)
+
+    whole = socket.socket
+    monkeypatch.setattr(inventory.socket, "socket", refuse)
+    assert [it.text[:40] for it in inventory._probes()] == ["not to be had: Operation not permitted; "]
 
 
 @pytest.mark.root

@@ -559,3 +559,26 @@ def test_the_old_subflows_end_is_not_the_new_ones() -> None:
     player.joins.handle(SubflowEstablished(1, new, Endpoint(HAG4, 9001, 1)), player.now)
     player.play(">> subflow-closed 1 lte", ">> after 60")
     assert player.joins.links_of(1) == ("lte",)
+
+
+def test_the_hag_is_where_most_connections_hear_that_it_is() -> None:
+    joins = joins_of(LTE)
+    assert joins.gateways() == ()
+
+    def announce(address: str, times: int = 1) -> None:
+        for token in range(times):
+            joins.handle(Created(token), 0.0)
+            joins.handle(Announced(token, Endpoint(address, 9001, 1)), 0.0)
+
+    announce("192.0.2.66")  # who comes first is believed until there are others
+    assert joins.gateways() == ("192.0.2.66",)
+    announce(HAG4, 2)
+    assert joins.gateways() == (HAG4,)
+    announce(HAG4, 1000)
+    announce("192.0.2.66", 15)
+    announce(HAG6)
+    assert joins.gateways() == (HAG4, HAG6)
+    announce("192.0.2.66", 20)  # another HAG is in its place
+    assert joins.gateways() == ("192.0.2.66", HAG6)
+    joins.configured = (Endpoint("203.0.113.7", 9001),)
+    assert joins.gateways() == ("203.0.113.7",)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from common import config
 from common.routing import DeviceState
+from cpe.health import Aim
 from cpe.links import Links, Usable
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
@@ -156,3 +157,49 @@ def test_nobody_waits_for_a_primary_link_where_there_is_no_other() -> None:
     box.devices["ppp0"] = PPP
     box.look()
     assert box.default is None
+
+
+HAG4, HAG6 = "203.0.113.1", "2001:db8:f::1"
+
+
+def test_who_is_asked_over_which_link() -> None:
+    box = Box(ppp0=PPP, wwan0=WWAN)
+    assert box.links.why_unasked(box.lte, [HAG4]) == "the link is down"
+    box.look()
+    assert box.links.aims([HAG6, HAG4]) == {
+        "lte": Aim(12, "198.51.100.66", HAG4),
+        "xdsl": Aim(11, "198.51.100.2", HAG4),
+    }
+    assert box.links.aims([HAG6]) == {"xdsl": Aim(11, "2001:db8:1::2", HAG6)}
+    assert box.links.why_unasked(box.lte, [HAG6]) == "the HAG is not known by an address of the link's family"
+    assert box.links.aims([]) == {}
+    assert box.links.why_unasked(box.lte, []) == "the HAG's address is not known yet"
+    del box.devices["ppp0"]
+    box.look()
+    assert box.links.aims([HAG4]) == {}
+    assert box.links.why_unasked(box.lte, [HAG4]) == "there is no other link up"
+    box.links.adopt(replace(box.config, probe_interval=0))
+    assert box.links.why_unasked(box.lte, [HAG4]) == "probe_interval is 0"
+
+
+def test_a_link_over_which_nobody_answers_is_down_but_keeps_its_routes() -> None:
+    box = Box(ppp0=PPP, wwan0=WWAN)
+    box.look()
+    health = box.links.health
+    health.aim(box.links.aims([HAG4]), box.now)
+    for _ in range(200):  # half a second of answers, then none over xdsl
+        for probe in health.act(box.now, {}):
+            if probe.link == "lte" or box.now < 100.5:
+                health.answered(probe.link, probe.sequence, box.now)
+        box.now += 0.01
+    assert box.look() == ["xdsl: no answer from the HAG for 480 ms"]
+    assert box.links.usable(box.xdsl) is None
+    assert box.links.states() == {"lte": WWAN, "xdsl": PPP}
+    assert box.default == "lte"
+    assert box.links.rtt(box.lte) == 0.0
+    assert box.links.rtt(box.sat) is None
+    del box.devices["ppp0"]  # and now for all to see
+    assert box.look() == ["xdsl: there is no device 'ppp0'"]
+    box.devices["ppp0"] = PPP
+    assert box.look() == ["xdsl: up"]
+    assert box.links.comes_back(box.now) == box.now + 10

@@ -15,7 +15,7 @@ LTE = "config link 'lte'\n option device 'wwan0'\n option role 'secondary'\n"
 HAG = "config hag\n list access 'v100'\n option join_device 'v200'\n list subscriber '192.0.2.0/24'\n"
 MORE = " list access 'v101'\n list subscriber '2001:db8:1000::/36'\n"
 
-CPE_STATUS = {
+CPE_STATUS: dict[str, Any] = {
     "role": "cpe",
     "version": "0.1.0",
     "pid": 1945,
@@ -110,6 +110,50 @@ moved: 1
 not bonded for now: 2
   to 203.0.113.9: 9 minutes, 59 seconds
   from 192.0.2.10: 2 hours"""
+
+LINKS = [
+    {
+        **CPE_STATUS["links"][0],
+        "target": "203.0.113.1",
+        "answers": True,
+        "sent": 14400,
+        "lost": 3,
+        "rtt_ms": 31.0,
+        "smoothed_rtt_ms": 30.25,
+        "not_probed": None,
+        "down_rate": 12345678,
+        "up_rate": 41000,
+    },
+    {
+        **CPE_STATUS["links"][1],
+        "target": None,
+        "answers": None,
+        "sent": 0,
+        "lost": 0,
+        "rtt_ms": None,
+        "smoothed_rtt_ms": None,
+        "not_probed": "the link is down",
+        "down_rate": None,
+        "up_rate": None,
+    },
+]
+
+LINKS_TEXT = """\
+link: xdsl
+  role: primary
+  device: pppoe-wan
+  state: up for 1 hour
+  addresses: 198.51.100.2, 2001:db8:2000:1::2
+  probes: to 203.0.113.1, 14400 sent, 3 lost
+  round trip: 31.0 ms, 30.2 ms smoothed
+  rate: 12.3 Mbit/s down, 41.0 kbit/s up
+
+link: lte
+  role: secondary
+  device: wwan0
+  state: down for under a second
+  why: 'wwan0' has no carrier
+  probes: none, the link is down"""
 
 HAG_STATUS = {
     "role": "hag",
@@ -226,3 +270,9 @@ def test_titled_flows() -> None:
 def test_no_flows_are_a_sentence() -> None:
     assert display.flows("cpe", [], marked) == "hybrid-cpe relays no connections."
     assert display.titled_flows("cpe", [], marked) == "hybrid-cpe relays no connections."
+
+
+def test_links() -> None:
+    assert display.links(LINKS, plain) == LINKS_TEXT
+    silent = {**LINKS[0], "answers": False, "rtt_ms": None}
+    assert "probes: to 203.0.113.1, 14400 sent, 3 lost, no answer so far\n  rate:" in display.links([silent], plain)

@@ -15,7 +15,16 @@ import pytest
 
 from ctl.hybridctl import COMMANDS, main
 from tests.ctl.fake_daemon import abandoned_socket, fake_daemon
-from tests.ctl.test_display import CPE_FLOWS, CPE_STATUS, CPE_TEXT, HAG_FLOWS, HAG_STATUS, HAG_TABLE
+from tests.ctl.test_display import (
+    CPE_FLOWS,
+    CPE_STATUS,
+    CPE_TEXT,
+    HAG_FLOWS,
+    HAG_STATUS,
+    HAG_TABLE,
+    LINKS,
+    LINKS_TEXT,
+)
 
 PROJECT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-c", "import sys; from ctl.hybridctl import main; sys.exit(main())"]
@@ -226,6 +235,15 @@ def test_status_of_the_one_daemon_there(hybridctl: Run, tmp_path: Path) -> None:
     with fake_daemon(tmp_path, "cpe", ok(CPE_STATUS)) as daemon:
         assert hybridctl("status", "--run-dir", tmp_path) == (0, f"{CPE_TEXT}\n", "")
     assert daemon.request == b'{"command": "status"}\n'
+
+
+def test_links_are_the_home_routers(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok(LINKS)) as daemon, fake_daemon(tmp_path, "hag", ok([])) as hag:
+        assert hybridctl("links", "--run-dir", tmp_path) == (0, f"{LINKS_TEXT}\n", "")
+    assert daemon.request == b'{"command": "links"}\n'
+    assert not hag.asked.is_set()
+    nobody = hybridctl("links", "--json", "--run-dir", tmp_path / "elsewhere")
+    assert nobody[:2] == (3, "")
 
 
 def test_json_of_one_daemon_is_its_answer(hybridctl: Run, tmp_path: Path) -> None:

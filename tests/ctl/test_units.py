@@ -3,7 +3,7 @@
 
 import pytest
 
-from ctl.units import duration, endpoint, number, volume
+from ctl.units import duration, endpoint, number, rate, volume
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,23 @@ from ctl.units import duration, endpoint, number, volume
 )
 def test_volume(count: int, shown: str) -> None:
     assert volume(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("bits", "shown"),
+    [
+        (0, "0 bit/s"),
+        (999, "999 bit/s"),
+        (1000, "1.0 kbit/s"),
+        (999_949, "999.9 kbit/s"),
+        (999_960, "1.0 Mbit/s"),  # not 1000.0 kbit/s
+        (12_345_678, "12.3 Mbit/s"),
+        (2_500_000_000, "2.5 Gbit/s"),
+        (2_500_000_000_000, "2500.0 Gbit/s"),
+    ],
+)
+def test_rate(bits: int, shown: str) -> None:
+    assert rate(bits) == shown
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The primary link is lost for all to see, and comes back: what becomes of connections, old ones and new."""
+"""The primary link is lost, for all to see or in silence, and comes back: what becomes of connections, old and new."""
 
 import socket
 import time
@@ -64,3 +64,37 @@ def test_the_primary_link_goes_and_comes_back(family: int) -> None:
         states = {link["name"]: (link["up"], link["reason"]) for link in pair.cpe.status()["links"]}
         assert states == {"xdsl": (True, None), "lte": (True, None)}
         assert "link xdsl is down: 'xdsl' is switched off" in pair.cpe.log
+
+
+@pytest.mark.full
+def test_a_loss_that_nobody_shows() -> None:
+    with Pair(cpe_options={"hold": HOLD, "join_after": 0}) as pair:
+        port = TcpServer(pair.lab.server).port
+        before = rules(pair)
+        with opened(pair, 4, port) as old:
+            wait(lambda: links_of(pair) == [["lte", "xdsl"]])
+            wait(lambda: all(link["answers"] for link in links(pair)))
+            bonded = pair.bonded()
+            pair.lab.xdsl.blackhole(True)
+            new, milliseconds = connect(pair.lab, 4, port)  # its SYN waits when the loss is found
+            with new:
+                answers(new)
+            assert milliseconds < 1000
+            assert pair.bonded() == bonded
+            assert pair.cpe.status()["counters"]["passed: primary link is down"] == 1
+            wait(lambda: links_of(pair) == [["lte"]])
+            answers(old, 100_000)
+            (xdsl, lte) = links(pair)
+            assert xdsl["reason"].startswith("no answer from the HAG for ")
+            assert lte["up"]
+            pair.lab.xdsl.blackhole(False)
+            wait(lambda: links_of(pair) == [["lte", "xdsl"]], 2.0)
+            answers(old, 100_000)
+        wait(lambda: rules(pair) == before)
+        opened(pair, 4, port).close()
+        assert pair.bonded() == bonded + 1
+
+
+def links(pair: Pair) -> list[dict[str, Any]]:
+    told: Any = pair.cpe.control("links")
+    return list(told)

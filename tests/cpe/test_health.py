@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Links that fall silent: a small world of links and a gateway, with a clock, in which probes are answered or not."""
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from cpe.health import Aim, Health
+
+XDSL4, LTE4 = Aim(11, "198.51.100.2", "203.0.113.1"), Aim(12, "198.51.100.66", "203.0.113.1")
+XDSL6, LTE6 = Aim(11, "2001:db8:1::2", "2001:db8:f::1"), Aim(12, "2001:db8:2::2", "2001:db8:f::1")
+INTERVAL, COUNT = 0.25, 4
+
+
+@dataclass
+class Way:
+    """A link: ``rtt`` in seconds, ``rate`` in packets a second towards us, ``loss`` of a probe or its answer."""
+
+    rtt: float
+    rate: float = 0.0
+    loss: float = 0.0
+    open: bool = True
+    packets: float = 0.0
+
+
+class World:
+    def __init__(self, aims: dict[str, Aim] | None = None, seed: int = 0) -> None:
+        self.now = 1000.0
+        self.health = Health(INTERVAL, COUNT)
+        self.aims = {"xdsl": XDSL4, "lte": LTE4} if aims is None else aims
+        self.ways = {"xdsl": Way(0.03), "lte": Way(0.06)}
+        self.hag = True
+        self.log: list[tuple[float, str]] = []  # verdicts and their end
+        self.sent = 0
+        self._coming: list[tuple[float, str, int]] = []
+        self._random = random.Random(seed)
+        self._counted = self.now
+        self.health.aim(self.aims, self.now)
+
+    def run(self, seconds: float, change: Callable[[float], None] = lambda _now: None) -> None:
+        """``change`` may alter the world before each look."""
+        end = self.now + seconds
+        while True:
+            due = self.health.due(self.now)
+            if due is None or due > end:
+                break
+            self._pass(max(due, self.now + 0.0001))
+            change(self.now)
+            self._look()
+        self._pass(end)
+
+    def _pass(self, now: float) -> None:
+        for way in self.ways.values():
+            way.packets += way.rate * (now - self._counted) * way.open
+        self._counted = self.now = now
+
+    def _look(self) -> None:
+        while self._coming and self._coming[0][0] <= self.now:
+            when, name, sequence = heapq.heappop(self._coming)
+            if self.ways[name].open:
+                self.health.answered(name, sequence, when)
+        before = self.health.verdicts
+        for probe in self.health.act(self.now, {name: int(way.packets) for name, way in self.ways.items()}):
+            self.sent += 1
+            way = self.ways[probe.link]
+            if self.hag and way.open and self._random.random() >= way.loss:
+                heapq.heappush(self._coming, (self.now + way.rtt, probe.link, probe.sequence))
+        after = self.health.verdicts
+        self.log += [(self.now, f"{name}: {why}") for name, why in after.items() if name not in before]
+        self.log += [(self.now, f"{name} is back") for name in before if name not in after]
+
+    @property
+    def told(self) -> list[str]:
+        return [text for _, text in self.log]
+
+    def found_after(self, lost: str, patience: float = 3.0) -> float:
+        """Seconds until it is found that this link, and no other, is dead."""
+        start = self.now
+        self.ways[lost].open = False
+        self.run(patience)
+        ((when, text),) = self.log
+        assert text.startswith(f"{lost}: no answer from the HAG for ")
+        self.log.clear()
+        return when - start
+
+
+PHASES = [0.02 * number for number in range(13)]
+
+
+@pytest.mark.parametrize("aims", [{"xdsl": XDSL4, "lte": LTE4}, {"xdsl": XDSL6, "lte": LTE6}], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("lost", ["xdsl", "lte"])
+def test_a_silent_loss_of_an_idle_link_is_found_within_a_second(aims: dict[str, Aim], lost: str) -> None:
+    for phase in PHASES:
+        world = World(aims)
+        world.run(10 + phase)
+        assert world.found_after(lost) < 0.8 + (0.3 if aims["lte"] is LTE6 else 0)
+
+
+@pytest.mark.parametrize("aims", [{"xdsl": XDSL4, "lte": LTE4}, {"xdsl": XDSL6, "lte": LTE6}], ids=["IPv4", "IPv6"])
+def test_an_idle_link_costs_less_than_a_kilobit_a_second(aims: dict[str, Aim]) -> None:
+    world = World(aims)
+    world.run(100)
+    size = 28 if aims["lte"] is LTE4 else 48
+    assert world.sent / len(aims) * size * 8 / 100 < 1000
+
+
+@pytest.mark.parametrize("lost", ["xdsl", "lte"])
+def test_the_loss_of_a_link_that_carries_something_is_found_sooner(lost: str) -> None:
+    for phase in PHASES:
+        world = World()
+        world.ways["xdsl"].rate, world.ways["lte"].rate = 1700.0, 100.0
+        world.run(10 + phase)
+        assert world.found_after(lost) < 0.3
+
+
+def test_so_it_is_where_probes_wait_behind_what_is_carried() -> None:
+    world = World()
+    world.run(5)
+    for way in world.ways.values():
+        way.rate, way.rtt = 1000.0, way.rtt + 0.15
+    world.run(30)
+    assert world.found_after("xdsl") < 0.35
+
+
+def test_what_is_lost_comes_back_with_some_answers() -> None:
+    world = World()
+    world.run(5)
+    world.found_after("xdsl")
+    world.run(60)
+    assert not world.log
+    start, world.ways["xdsl"].open = world.now, True
+    world.run(5)
+    ((when, text),) = world.log
+    assert text == "xdsl is back"
+    assert 0.5 < when - start < 1
+
+
+def test_a_line_that_answers_now_and_then_is_not_back() -> None:
+    world = World()
+    world.run(5)
+    world.found_after("xdsl")
+
+    def flicker(now: float) -> None:
+        world.ways["xdsl"].open = now % 3 < 0.5
+
+    world.run(60, flicker)
+    assert not world.log
+
+
+def test_pauses_of_what_is_carried_are_no_silence() -> None:
+    world = World()
+    world.run(5)
+
+    def pause(now: float) -> None:
+        world.ways["xdsl"].rate = 2000.0 * (now % 1 < 0.5)
+
+    world.run(60, pause)
+    assert not world.log
+
+
+def test_a_lossy_link_is_not_dead() -> None:
+    world = World(seed=1)
+    world.ways["lte"].loss = 0.04  # of the probe or of its answer, 2 % each
+
+    def carry_now_and_then(now: float) -> None:
+        world.ways["lte"].rate = 1000.0 * (now % 7 < 2)
+
+    world.run(1000, carry_now_and_then)
+    assert not world.log
+
+
+def test_a_queue_that_fills_is_no_silence() -> None:
+    world = World()
+    world.run(5)
+    start = world.now
+
+    def fill(now: float) -> None:  # within a second, with what nobody sees come back
+        world.ways["lte"].rtt = 0.06 + min(1.0, now - start)
+
+    world.run(10, fill)
+    world.ways["lte"].rtt = 0.06
+    world.run(10)
+    assert not world.log
+
+
+def test_packets_that_arrive_are_life() -> None:
+    world = World()
+    world.run(5)
+    world.ways["lte"].rtt, world.ways["lte"].rate = 1.06, 80.0  # at once: a second of queue before a slow link
+    world.run(0.5)
+    assert not world.log
+    world.ways["lte"].loss = 1.0  # and it is full
+    world.run(30)
+    assert not world.log
+
+
+def test_the_modems_own_packets_are_not() -> None:
+    world = World()
+    world.run(10)
+    start, lte = world.now, world.ways["lte"]
+    lte.loss = 1.0
+    lte.rate = 1.5
+    world.run(3)
+    ((when, _),) = world.log
+    assert when - start < 2
+
+
+@pytest.mark.parametrize("rates", [(0.0, 0.0), (1000.0, 500.0)], ids=["idle", "busy"])
+def test_a_hag_that_is_gone_is_no_links_fault(rates: tuple[float, float]) -> None:
+    for phase in PHASES:
+        world = World()
+        world.ways["xdsl"].rate, world.ways["lte"].rate = rates
+        world.run(5 + phase)
+        world.hag = False
+        for way in world.ways.values():
+            way.rate = 0.0
+        world.run(7 + 3 * phase)
+        world.hag = True
+        world.run(5)
+        assert not world.log
+
+
+def test_a_hag_that_never_answers_is_asked_seldom_and_blames_nobody() -> None:
+    world = World()
+    world.hag = False
+    world.run(9)
+    assert not world.health.unanswered
+    world.run(5)
+    assert world.health.unanswered
+    before = world.sent
+    world.run(100)
+    assert world.sent - before <= 2 * 21
+    world.ways["xdsl"].open = False
+    world.run(20)
+    assert not world.log
+    world.hag = True
+    world.run(10)
+    assert not world.health.unanswered
+    assert world.health.describe("lte")["answers"]
+
+
+def test_a_link_over_which_nobody_ever_answered_is_neither_dead_nor_a_witness() -> None:
+    world = World()
+    world.ways["lte"].loss = 1.0
+    world.run(20)
+    world.ways["xdsl"].open = False
+    world.run(20)
+    assert not world.log
+
+
+def test_the_last_link_is_never_dead() -> None:
+    world = World()
+    world.run(5)
+    world.found_after("xdsl")
+    world.ways["lte"].open = False
+    world.run(20)
+    assert not world.log
+
+
+def test_a_dead_link_is_used_again_where_the_others_are_gone() -> None:
+    world = World()
+    world.run(5)
+    world.found_after("xdsl")
+    world.health.keep(["xdsl"], world.now)  # the kernel shows the other one down
+    assert world.health.dead("xdsl") is None
+    world.run(20)
+    assert not world.log
+
+
+def test_a_link_that_was_only_slow_is_given_that_time_from_now_on() -> None:
+    world = World()
+    world.run(5)
+    lte = world.ways["lte"]
+    for told in (2, 0, 0):  # found dead and back, once
+        lte.rate = 1000.0
+        world.run(2)
+        lte.rate, lte.rtt = 0.0, 0.4
+        world.run(3)
+        assert len(world.log) == told
+        world.log.clear()
+
+
+def test_what_is_known_of_a_link() -> None:
+    world = World()
+    assert world.health.rtt("lte") is None
+    assert world.health.describe("sat") == {
+        "target": None,
+        "answers": None,
+        "sent": 0,
+        "lost": 0,
+        "rtt_ms": None,
+        "smoothed_rtt_ms": None,
+    }
+    world.run(5)
+    world.ways["lte"].loss = 1.0
+    world.run(0.3)
+    world.ways["lte"].loss = 0.0
+    world.run(10)
+    known = world.health.describe("lte")
+    assert known["target"] == "203.0.113.1"
+    assert known["lost"] > 0
+    assert known["rtt_ms"] == known["smoothed_rtt_ms"] == 60.0
+    assert world.health.rtt("lte") == pytest.approx(0.06)
+    assert world.health.rtt("xdsl") == pytest.approx(0.03)
+
+
+def test_another_target_is_another_story() -> None:
+    world = World()
+    world.run(5)
+    world.found_after("xdsl")
+    world.aims = {name: Aim(aim.device, aim.source, "203.0.113.2") for name, aim in world.aims.items()}
+    world.health.aim(world.aims, world.now)
+    assert world.health.dead("xdsl") is None
+    world.run(20)
+    assert not world.log  # nobody has answered over it there
+
+
+def test_nobody_is_asked_where_there_is_no_choice() -> None:
+    nothing: Sequence[tuple[float, str]] = []
+    world = World({})
+    world.run(10)
+    assert world.log == nothing
+    assert world.sent == 0
+    assert world.health.due(world.now) is None
