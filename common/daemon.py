@@ -73,9 +73,13 @@ def main(
     summary: str,
     pick: Callable[[Config], RoleConfig | None],
     run: Callable[[RoleConfig, Invocation[RoleConfig]], None],
+    clean: Callable[[RoleConfig | None, Invocation[RoleConfig]], object],
     arguments: Sequence[str] | None,
 ) -> int:
-    """Parses the command line, loads the configuration and runs the daemon; returns the exit status."""
+    """Parses the command line, loads the configuration and runs the daemon; returns the exit status.
+
+    ``clean`` takes out what another one has left, with the configuration if there is any.
+    """
     options = command_line(role, summary).parse_args(arguments)
     logging.start(f"hybrid-{role}", options.log_level or "info", options.log_to)
     with contextlib.suppress(RuntimeError):  # without standard error
@@ -90,6 +94,8 @@ def main(
         return found, text
 
     invocation = Invocation(role, read, options.run_dir, Supervisor(os.environ))
+    if options.clean:
+        return _clean(clean, invocation)
     log.info("version %s on Linux %s; the log goes to %s", VERSION, platform.release(), logging.sink())
     reason = ""
     while True:
@@ -109,6 +115,31 @@ def main(
             if _wait(invocation, reason):
                 continue
         return Exit.OK
+
+
+def _clean(
+    clean: Callable[[RoleConfig | None, Invocation[RoleConfig]], object], invocation: Invocation[RoleConfig]
+) -> Exit:
+    """One that has stopped by itself has left neither of the files."""
+    if not any(invocation.file(name).exists() for name in ("settings", "workers")):
+        return Exit.OK
+    try:
+        with only_instance(invocation):
+            try:
+                config, _ = invocation.read()
+            except ConfigErrors:
+                config = None
+            clean(config, invocation)
+    except AlreadyRuns:  # and has replaced what there was
+        return Exit.OK
+    except Exception as error:
+        status, sentences = why(error)
+        for sentence in sentences:
+            log.error("not everything that was left is taken out: %s", sentence)
+        if status is None:
+            log.exception("this should not have happened")
+        return Exit.FAILED if status is None else status
+    return Exit.OK
 
 
 def _tell_what_is_missing() -> None:
@@ -251,6 +282,11 @@ def command_line(role: str, summary: str) -> argparse.ArgumentParser:
         "--wait",
         action="store_true",
         help="where something is missing that may come by itself (a device, an address), wait for it instead of ending",
+    )
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="take out of the kernel what a daemon that was killed has left, unless connections still need it, and end",
     )
     parser.add_argument("--log-level", choices=logging.LEVELS, help="default: option log_level of the configuration")
     parser.add_argument(

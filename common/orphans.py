@@ -36,21 +36,24 @@ class Orphans:
         return any(_started(pid) == tick for pid, tick in self._alive)
 
     def remember(self, pids: Iterable[int]) -> None:
-        """Writes down these, the workers of now, beside those of before."""
+        """Writes down these, the workers of now, beside those of before; without any there is no file."""
         workers = [(pid, tick) for pid in pids if (tick := _started(pid)) is not None]
+        known = [*(process for process in self._alive if _started(process[0]) == process[1]), *workers]
         try:
-            memory.write(self._memory, json.dumps([*self._alive, *workers]))
+            if known:
+                memory.write(self._memory, json.dumps(known))
+            else:
+                self._memory.unlink(missing_ok=True)
         except OSError as error:
             log.warning("a later daemon will not know the workers: cannot write %s: %s", self._memory, error.strerror)
 
     def end(self) -> None:
-        """Lets those of before reset their connections and end; the file is of no use then."""
+        """Lets those of before reset their connections and end."""
         deadline = time.monotonic() + _PATIENCE
         _signal(self._alive, signal.SIGTERM)
         while self.alive and time.monotonic() < deadline:
             time.sleep(0.01)
         _signal(self._alive, signal.SIGKILL)
-        self._memory.unlink(missing_ok=True)
 
 
 def _signal(processes: Iterable[Process], number: int) -> None:

@@ -105,6 +105,7 @@ class _Route:
 class _Rule:
     told: bytes
     priority: int
+    for_all: bool  # matches everybody's packets
 
 
 class Routing:
@@ -177,6 +178,13 @@ class Routing:
             for route in self._our_routes(family):
                 if route.table != table:
                     self._remove(_DELETE_ROUTE, route.told)
+
+    def clean_detours(self) -> None:
+        """Removes the rules by which what is nobody's connection leaves by another device than main says."""
+        for family in self.families:
+            for rule in self._our_rules(family):
+                if rule.for_all:
+                    self._remove(_DELETE_RULE, rule.told)
 
     def deliver_marked(self, table: int, priority: int) -> None:
         """Packets that arrive with the mark DELIVER are for this host, whatever their destination.
@@ -251,7 +259,8 @@ class Routing:
         for told in self._kernel.dump(_GET_RULE, _RULE.pack(family, *(0,) * 8)):
             rule = netlink.attributes(told, _RULE.size)
             if _number(rule, _FRA_PROTOCOL, U8) == PROTOCOL:
-                found.append(_Rule(told, _number(rule, _FRA_PRIORITY)))
+                for_all = not rule.keys() & {_FRA_SOURCE, _FRA_IIFNAME, _FRA_FWMARK}
+                found.append(_Rule(told, _number(rule, _FRA_PRIORITY), for_all))
         return found
 
     def _routes(self, family: int, wanted: Callable[[int, int], bool]) -> Iterator[_Route]:

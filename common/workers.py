@@ -213,7 +213,7 @@ class Workers:
             seat.channel.send({"learn": news})
 
     def stop(self) -> None:
-        """Resets every connection, an earlier daemon's too, and waits for the processes to end."""
+        """Resets every connection, and waits for the processes to end."""
         self._stopping = True
         for seat in self._seats.values():
             seat.channel.send({"stop": True})
@@ -222,7 +222,7 @@ class Workers:
             seat.let_go()
             seat.channel.close()
         self._seats.clear()
-        self._orphans.end()
+        self._orphans.remember(())
 
     def _seat(self, number: int, short_lives: int = 0) -> None:
         ours, theirs = socket.socketpair()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from common import daemon, marks, nft, privilege
+from common import daemon, leftovers, marks, nft, privilege
 from common.config import INBOUND, CpeConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Bonds the TCP connections of the LAN over several access links, together with a Hybrid Aggregation Gateway.",
         lambda config: config.cpe,
         run,
+        lambda _, invocation: leftovers.take_out(invocation.file, SETTINGS),
         arguments,
     )
 
@@ -78,6 +79,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
 
         paths = Paths(loop, config)
         undo.callback(paths.close)
+        orphans = Orphans(invocation.file("workers"))
         workers = Workers(
             loop,
             duties(config, access.upstream),
@@ -86,7 +88,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             NO_LIMIT,
             paths.grown,
             lambda: loop.stop("the workers do not stay alive"),
-            Orphans(invocation.file("workers")),
+            orphans,
             lambda text: [duty.role for duty in duties(_read(text), access.upstream)],
         )
         undo.callback(workers.stop)
@@ -95,6 +97,8 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         settings = Settings(invocation.file("settings"), SETTINGS)
         undo.callback(settings.restore)
         settings.apply()
+        # Whoever takes away what they live by ends them; a start that fails before is none of their business.
+        undo.callback(orphans.end)
         undo.callback(routing.clean)
         routing.clean_old(config.table_base, config.rule_priority)
         install_routes(routing, config)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
-from common import daemon, marks, mptcp, nft, privilege, transparent
+from common import daemon, leftovers, marks, mptcp, nft, privilege, transparent
 from common.config import INBOUND, HagConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
@@ -72,8 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Ends the Multipath TCP of subscribers' routers and goes on to servers with plain TCP, from their addresses.",
         lambda config: config.hag,
         run,
+        clean,
         arguments,
     )
+
+
+def clean(config: HagConfig | None, invocation: Invocation[HagConfig]) -> None:
+    """Takes out what a daemon that was killed has left."""
+    with ExitStack() as undo:
+        announcer = Announcer()
+        undo.callback(announcer.close)
+        settings = (*SETTINGS, *INBOUND_SETTINGS, SubflowLimit(announcer))
+        if leftovers.take_out(invocation.file, settings) and config is not None:
+            routing = Routing()
+            undo.callback(routing.close)
+            announcer.withdraw(_join_endpoints(routing, config))
 
 
 def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
@@ -92,6 +105,7 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
         undo.callback(routing.close)
         announced = _join_endpoints(routing, config)
 
+        orphans = Orphans(invocation.file("workers"))
         workers = Workers(
             loop,
             _duties(config),
@@ -100,7 +114,7 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
             config.max_flows_per_subscriber,
             lambda tokens: None,  # subflows are the CPE's to order
             lambda: loop.stop("the workers do not stay alive"),
-            Orphans(invocation.file("workers")),
+            orphans,
             lambda text: [duty.role for duty in _duties(_read(text))],
         )
         undo.callback(workers.stop)
@@ -115,6 +129,8 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
         announcement = Announcement(loop, announcer, announced)
         undo.callback(announcement.withdraw)
         announcement.start()
+        # Whoever takes away what they live by ends them; a start that fails before is none of their business.
+        undo.callback(orphans.end)
         undo.callback(routing.clean)
         routing.clean_old(config.table_base, config.rule_priority)
         routing.deliver_marked(config.table_base, config.rule_priority)

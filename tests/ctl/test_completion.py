@@ -43,7 +43,7 @@ def offered(line: str) -> list[str]:
         ("hybridctl check --j", ["--json"]),
         ("hybrid-cpe --log-level w", ["warning"]),
         ("hybrid-hag --config ", ["a file"]),
-        ("hybrid-hag --c", ["--config"]),
+        ("hybrid-hag --c", ["--config", "--clean"]),
     ],
 )
 def test_offered(line: str, words: list[str]) -> None:

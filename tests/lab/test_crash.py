@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
@@ -12,10 +13,12 @@ import pytest
 
 from lab.access import Kind
 from lab.daemons import Daemon, cpe_daemon, hag_daemon
+from lab.errors import LabError
 from lab.snapshot import Snapshot, difference, snapshot
 from lab.topology import Lab
 from tests.lab import neighbours
 from tests.lab.flows import FAMILIES, Flow, Flows, Traffic, ending, endings, opened, owner, workers
+from tests.lab.starts import to_the_end
 from tests.running import until
 
 pytestmark = pytest.mark.root
@@ -30,6 +33,8 @@ def lab(lab_obstacle: str) -> Iterator[Lab]:
     with Lab(Kind.DIRECT) as lab:
         neighbours.move_in(lab.cpe)
         neighbours.move_in(lab.hag)
+        lab.accesses[0].cut()
+        lab.accesses[0].restore()  # from now on its routes stand last, whenever that happens again
         yield lab
 
 
@@ -189,7 +194,78 @@ def test_workers_that_do_not_stay_alive(running: dict[str, Daemon], before: dict
     assert difference(before[role], look(daemon)) == []
 
 
+# Nobody is started again
+
+
+@pytest.mark.parametrize("role", ["cpe", pytest.param("hag", marks=pytest.mark.full)])
+def test_clean_takes_out_what_is_left(running: dict[str, Daemon], before: dict[str, Snapshot], role: str) -> None:
+    daemon = running[role]
+    alive = look(daemon)
+    clean(daemon)
+    assert difference(alive, look(daemon)) == []  # a daemon runs, so nothing is left over
+    daemon.kill_all()
+    clean(daemon)
+    assert difference(before[role], look(daemon)) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("role", ROLES)
+def test_clean_leaves_what_connections_need(
+    lab: Lab, flows: Flows, running: dict[str, Daemon], before: dict[str, Snapshot], role: str
+) -> None:
+    """All but what sends everything over LTE, as long as xDSL is down."""
+    daemon = running[role]
+    old = [flows.open(family) for family in FAMILIES]
+    orphans = workers(daemon)
+    assert all(bonded(flow, running) for flow in old)
+    until(lambda: all(subflows(flow, running["cpe"]) == 2 for flow in old), "the flows have joined")
+    if role == "cpe":
+        lab.accesses[0].cut()
+        until(lambda: detours(daemon) == 4, "everything goes over LTE")
+    daemon.kill()
+    clean(daemon)
+    assert detours(daemon) == 0
+    for flow in old:
+        flow.exchange()
+        flow.client.close()
+    lab.accesses[0].restore()
+    until(lambda: not set(orphans) & set(daemon.node.pids()), "the orphans leave with their last flow")
+    clean(daemon)
+    assert difference(before[role], look(daemon)) == []
+
+
+def clean(daemon: Daemon) -> None:
+    ended = to_the_end(daemon, arguments=["--clean"])
+    assert (ended.status, ended.errors) == (0, [])
+
+
+def detours(daemon: Daemon) -> int:
+    """Rules of the CPE for everybody's packets, two for each family."""
+    rules = "".join(daemon.node.run(["ip", family, "rule"]).stdout for family in ("-4", "-6"))
+    return len(re.findall(r"^48[89]:", rules, re.MULTILINE))
+
+
 # Control alone is killed
+
+
+@pytest.mark.parametrize("role", ["hag", pytest.param("cpe", marks=pytest.mark.full)])
+def test_a_start_that_fails_ends_no_orphans(flows: Flows, running: dict[str, Daemon], role: str) -> None:
+    daemon = running[role]
+    old = [flows.open(family) for family in FAMILIES]
+    orphans = workers(daemon)
+    daemon.kill()
+    until(lambda: not look(daemon)["queues"], "the orphans take no more")
+    with daemon.node.entered():
+        taken = socket.create_server(("127.0.0.1", {"cpe": 4801, "hag": 4901}[role]))
+    with taken, pytest.raises(LabError, match="is taken by another program"):
+        daemon.start()
+    for flow in old:
+        flow.exchange()
+    daemon.start()
+    for flow in old:
+        flow.exchange()
+        flow.client.close()
+    until(lambda: not set(orphans) & set(daemon.node.pids()), "the orphans leave with their last flow")
 
 
 @pytest.mark.parametrize("role", ROLES)
