@@ -9,7 +9,8 @@ from typing import Final
 from common.config import SECTIONS, CpeConfig, HagConfig
 
 _SINGULAR: Final = {"subscribers": "subscriber", "join_addresses": "join_address"}
-_SECTIONS: Final = {"links": "link", "bypass": "bypass"}  # fields that are sections of their own
+# fields that are sections of their own, and whether these can change
+_SECTIONS: Final = {"links": ("link", False), "bypass": ("bypass", True), "policies": ("policy", True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ def changes(old: CpeConfig | HagConfig, new: CpeConfig | HagConfig) -> Changes:
         if getattr(old, field.name) == getattr(new, field.name):
             continue
         if field.name in _SECTIONS:
-            section = _SECTIONS[field.name]
-            (live if section == "bypass" else fixed).append(f"config {section}")
+            section, can_change = _SECTIONS[field.name]
+            (live if can_change else fixed).append(f"config {section}")
         else:
             entry = table[option := _SINGULAR.get(field.name, field.name)]
             (live if entry.live else fixed).append(f"{entry.keyword} {option}")

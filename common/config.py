@@ -31,8 +31,12 @@ class Role(Enum):
 
 
 class Steering(Enum):
-    """When flows get a subflow over the secondary links, and what these carry."""
+    """Which links carry a flow, and when."""
 
+    OVERFLOW = "overflow"
+    ACTIVE_STANDBY = "active-standby"
+    SMALLEST_DELAY = "smallest-delay"
+    LOAD_BALANCING = "load-balancing"
     ALWAYS = "always"
 
 
@@ -64,8 +68,8 @@ class LinkConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BypassRule:
-    """Connections that are never bonded: those that match every criterion that is set (not empty, not None).
+class Match:
+    """Connections that match every criterion that is set (not empty, not None).
 
     `name` is for display. A range is half-open as ranges are: range(443, 444) is port 443 alone. Ranges and
     networks of one rule may overlap.
@@ -77,6 +81,18 @@ class BypassRule:
     srcs: tuple[Network, ...]
     dscp: int | None
     devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BypassRule(Match):
+    """Connections that are never bonded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy(Match):
+    """Connections that use the links in a way of their own."""
+
+    steering: Steering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +126,7 @@ class CpeConfig:
     rule_priority: int
     links: tuple[LinkConfig, ...]
     bypass: tuple[BypassRule, ...]
+    policies: tuple[Policy, ...]
 
     @property
     def primary(self) -> LinkConfig:
@@ -219,10 +236,18 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
     }
 
 
+_MATCH: Mapping[str, Entry] = {
+    "dport": Entry(parse=ports, many=True),
+    "dst": Entry(parse=prefix, many=True),
+    "src": Entry(parse=prefix, many=True),
+    "dscp": Entry(parse=dscp),
+    "device": Entry(parse=device, many=True),
+}
+
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "cpe": {
         "lan": Entry(parse=device, required=True, many=True, live=True),
-        "steering": Entry(parse=choice(Steering), default="always"),
+        "steering": Entry(parse=choice(Steering), default="always", live=True),
         "join_after": Entry(parse=size, default="65536", live=True),
         "join_address": Entry(parse=address, many=True, live=True),
         "join_port": Entry(parse=number(1, 65535), default="9001", live=True),
@@ -239,12 +264,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "rate_down": Entry(parse=rate),
         "rate_up": Entry(parse=rate),
     },
-    "bypass": {
-        "dport": Entry(parse=ports, many=True),
-        "dst": Entry(parse=prefix, many=True),
-        "src": Entry(parse=prefix, many=True),
-        "dscp": Entry(parse=dscp),
-        "device": Entry(parse=device, many=True),
+    "bypass": _MATCH,
+    "policy": {
+        "steering": Entry(parse=choice(Steering), required=True),
+        **_MATCH,
     },
     "hag": {
         "access": Entry(parse=device, required=True, many=True, live=True),
@@ -356,13 +379,13 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _check_types(sections: Iterable[Section], report: _Report) -> None:
-    """Section types must be known; at most one section for each role; links and bypasses belong to a CPE."""
+    """Section types must be known; at most one section for each role; the others belong to a CPE."""
     roles: dict[str, int] = {}
     types = {section.type for section in sections}
     for section in sections:
         if section.type not in SECTIONS:
             report.add(section, "unknown section type" + _did_you_mean(section.type, SECTIONS))
-        elif section.type in ("link", "bypass"):
+        elif section.type in ("link", "bypass", "policy"):
             if "cpe" not in types:
                 report.add(section, "there is no 'config cpe' section that it could belong to")
         elif roles.setdefault(section.type, section.line) != section.line:
@@ -381,20 +404,25 @@ def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
     link_sections = [section for section in sections if section.type == "link"]
     links = [_read_link(section, report) for section in link_sections]
     bypass = [_read_bypass(section, report) for section in sections if section.type == "bypass"]
+    policies = [_read_policy(section, report) for section in sections if section.type == "policy"]
     section = next((section for section in sections if section.type == "cpe"), None)
     if section is None:
         return None
     values = read_options(section, SECTIONS["cpe"], report)
     good = [(at, link) for at, link in zip(link_sections, links, strict=True) if link]
     _check_devices(section, good, report)
-    _check_bypass_devices(section, sections, report)
+    _check_matched_devices(section, sections, report)
     _check_primary(section, good, report, complete=None not in links)
     if values is None:
         return None
     _check_runs(section, values, report)
     join_addresses = values.pop("join_address")
     return CpeConfig(
-        links=tuple(filter(None, links)), bypass=tuple(filter(None, bypass)), join_addresses=join_addresses, **values
+        links=tuple(filter(None, links)),
+        bypass=tuple(filter(None, bypass)),
+        policies=tuple(filter(None, policies)),
+        join_addresses=join_addresses,
+        **values,
     )
 
 
@@ -406,22 +434,26 @@ def _read_link(section: Section, report: _Report) -> LinkConfig | None:
 
 
 def _read_bypass(section: Section, report: _Report) -> BypassRule | None:
-    table = SECTIONS["bypass"]
-    values = read_options(section, table, report)
+    values = _read_match(section, report)
+    return BypassRule(**values) if values else None
+
+
+def _read_policy(section: Section, report: _Report) -> Policy | None:
+    values = _read_match(section, report)
+    return Policy(**values) if values else None
+
+
+def _read_match(section: Section, report: _Report) -> dict[str, Any] | None:
+    """The fields of Match, and of what else the section has."""
+    values = read_options(section, SECTIONS[section.type], report)
     if values is None:
         return None
-    if not (section.options or section.lists):
-        report.add(section, f"needs at least one of: {', '.join(table)}")
+    if not any(given.name in _MATCH for given in (*section.options, *section.lists)):
+        report.add(section, f"needs at least one of: {', '.join(_MATCH)}")
     if values["dst"] and values["src"] and _versions(values["dst"]).isdisjoint(_versions(values["src"])):
         report.add(section, "matches nothing: 'src' and 'dst' have no IP version in common")
-    return BypassRule(
-        name=section.title,
-        dports=values["dport"],
-        dsts=values["dst"],
-        srcs=values["src"],
-        dscp=values["dscp"],
-        devices=values["device"],
-    )
+    fields = {"dport": "dports", "dst": "dsts", "src": "srcs", "device": "devices"}
+    return {"name": section.title, **{fields.get(name, name): value for name, value in values.items()}}
 
 
 def _versions(networks: Iterable[Network]) -> set[int]:
@@ -437,12 +469,12 @@ def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], re
             report.add(section, f"'{link.device}' is already used at line {line}", option="device")
 
 
-def _check_bypass_devices(cpe: Section, sections: Iterable[Section], report: _Report) -> None:
+def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: _Report) -> None:
     """Only what arrives from a LAN could be bonded, so a rule for another device matches nothing."""
     lans = {option.value for option in cpe.lists if option.name == "lan"}
     for section in sections:
         for option in section.lists:
-            if section.type == "bypass" and option.name == "device" and option.value not in lans:
+            if section.type in ("bypass", "policy") and option.name == "device" and option.value not in lans:
                 reason = f"matches nothing: '{option.value}' is no 'lan' of {cpe.title}"
                 report.add(section, reason, option="device", line=option.line)
 

@@ -46,7 +46,7 @@ class Owner(Protocol):
     join_after: int  # bytes
     tries_plain: bool  # where a server leg in Multipath TCP gets no answer; else the kernel does
     patience: float  # seconds, for the client leg to come once its SYN is released
-    report_growth: Callable[[int], None]  # to control, with the token
+    report_growth: Callable[[int, str], None]  # to control, with token and policy
 
     def count(self, what: str) -> None: ...
     def plain_leg(self, syn: Held, source: Address) -> socket.socket: ...  # raises OSError
@@ -83,13 +83,14 @@ class Connection:
         "grown",
         "key",
         "lifetime",
+        "policy",
         "started",
         "state",
         "token",
         "why",
     )
 
-    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, seq: int, now: float) -> None:
+    def __init__(self, owner: Owner, key: Key, syn: QueuedPacket, seq: int, now: float, policy: str = "") -> None:
         self._owner = owner
         self.key = key
         self.state = State.HELD
@@ -100,6 +101,7 @@ class Connection:
         self.answer: mptcp.Answer | None = None  # the server leg's, if Multipath TCP was asked for and it is plain TCP
         self.why: str | None = None  # it is not bonded
         self.grown = False
+        self.policy = policy
         self._syn: Held | None = Held(syn.id, syn.mark, syn.device, seq, syn.payload)
         self._copy: Held | None = None
         self._heard = now  # of the client
@@ -315,7 +317,7 @@ class Connection:
         if not self.grown and self._relay.moved >= self._owner.join_after and self.state is not State.CLOSED:
             self.grown = True
             if self.token is not None:
-                self._owner.report_growth(self.token)
+                self._owner.report_growth(self.token, self.policy)
 
     def _report(self, event: Event) -> None:
         self.handle(event)

@@ -47,11 +47,13 @@ GOES_ON_WITHOUT: Final = "the router that asked for Multipath TCP goes on withou
 class Decision:
     """What becomes of a new SYN. ``passed`` says why it is not bonded; None if it is.
 
-    ``untouched``: it keeps its MP_CAPABLE even where the role strips that.
+    ``untouched``: it keeps its MP_CAPABLE even where the role strips that. ``policy`` is what control is told of the
+    connection besides its token.
     """
 
     passed: str | None = None
     untouched: bool = False
+    policy: str = ""
 
 
 BOND = Decision()
@@ -102,7 +104,7 @@ class Gate:
         listeners: Sequence[socket.socket],
         release_mark: int,
         limits: Limits,
-        report_growth: Callable[[int], None],
+        report_growth: Callable[[int, str], None],
         replay: Replay | None = None,
     ) -> None:
         """``replay`` is what a role that replays has."""
@@ -328,7 +330,7 @@ class Gate:
         reason = reason or decision.passed
         if reason is None:
             host = role.host(key)
-            reason = self._full(host) or self._avoid(syn) or self._hold(queued, syn, key, host, tries)
+            reason = self._full(host) or self._avoid(syn) or self._hold(queued, syn, key, host, tries, decision)
         if reason is not None:
             self._pass(queued, syn, reason, strip=role.strips and not decision.untouched)
 
@@ -361,7 +363,9 @@ class Gate:
         experience = self._role.experience
         return experience.avoid(syn.source, syn.destination, self.loop.now()) if experience else None
 
-    def _hold(self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable, tries: int) -> str | None:
+    def _hold(
+        self, queued: QueuedPacket, syn: Segment, key: Key, host: Hashable, tries: int, decision: Decision
+    ) -> str | None:
         """Holds the SYN and tries the server; says why if that cannot even be tried."""
         server: socket.socket | None = None
         try:
@@ -375,7 +379,7 @@ class Gate:
             if not self._is_busy(syn):
                 return reason
         key = _shared(key)
-        connection = Connection(self, key, queued, syn.seq, self.loop.now())
+        connection = Connection(self, key, queued, syn.seq, self.loop.now(), decision.policy)
         self.connections[key] = connection
         self._opening[key] = connection
         self._room.take(host)

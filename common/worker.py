@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -106,20 +106,20 @@ class Worker:
         ]
         self._news: Message | None = None  # of the way to servers
         self._roles = [entrance.duty.role for entrance in equipment.entrances]
-        self._grown: list[int] = []
+        self._grown: defaultdict[str, list[int]] = defaultdict(list)  # tokens by policy
 
     @property
     def _connections(self) -> list[Connection]:
         return [connection for gate in self._gates for connection in gate.all()]
 
-    def _report_growth(self, token: int) -> None:
+    def _report_growth(self, token: int, policy: str) -> None:
         if not self._grown:
             self._loop.call_later(_BATCH, self._send_growth)
-        self._grown.append(token)
+        self._grown[policy].append(token)
 
     def _send_growth(self) -> None:
         self._channel.send({"grown": self._grown})
-        self._grown = []
+        self._grown.clear()
 
     def _on_message(self, message: Message) -> None:
         match message:

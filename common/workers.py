@@ -100,12 +100,12 @@ class Workers:
         count: int | None,
         max_flows: int | None,
         max_flows_of_one: int | None,
-        on_grown: Callable[[list[int]], None],
+        on_grown: Callable[[Mapping[str, list[int]]], None],
         on_hopeless: Callable[[], None],
         orphans: Orphans,
         roles: Callable[[str], Sequence[Role]],
     ) -> None:
-        """``roles`` are those of the duties by the text of another configuration, see adopt()."""
+        """``on_grown`` hears of tokens by policy. ``roles`` are those of the duties by another text, see adopt()."""
         self._loop = loop
         self._count = count or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
         self._duties = _with_limits(duties, self._count, max_flows, max_flows_of_one)
@@ -279,7 +279,7 @@ class Workers:
                 queue.restore()
         seat.silent = 0
         match message:
-            case {"grown": [*tokens]}:
+            case {"grown": dict(tokens)}:
                 self._on_grown(tokens)
             case {"alive": int(flows)}:
                 seat.flows = flows

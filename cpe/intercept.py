@@ -1,36 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which of the LAN's connections are bonded: the CPE's decision on each new SYN."""
+"""Which of the LAN's connections are bonded, and by which policy: the CPE's decision on each new SYN."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.config import BypassRule, CpeConfig, NativeMptcp
+from common.config import CpeConfig, NativeMptcp
 from common.gate import BOND, Decision
 from common.packet import Segment
 from common.prefixes import SPECIAL, Prefixes
+from cpe.match import Matcher
 
 _SPECIAL = Prefixes(SPECIAL)  # no HAG lies on the way to these
-
-
-class _Rule:
-    """One bypass section with its prefixes ready to ask."""
-
-    def __init__(self, rule: BypassRule) -> None:
-        self._rule = rule
-        self._destinations = Prefixes(rule.dsts)
-        self._sources = Prefixes(rule.srcs)
-        self.decision = Decision(rule.name)
-
-    def matches(self, syn: Segment, device: Callable[[], str]) -> bool:
-        rule = self._rule
-        return (
-            (not rule.dports or any(syn.dport in ports for ports in rule.dports))
-            and (not rule.dsts or syn.destination in self._destinations)
-            and (not rule.srcs or syn.source in self._sources)
-            and (rule.dscp is None or syn.dscp == rule.dscp)
-            and (not rule.devices or device() in rule.devices)
-        )
 
 
 class Interception:
@@ -41,9 +22,10 @@ class Interception:
     ) -> None:
         """``lacks`` says why the primary link takes no connections of an address family now, None if it does.
 
-        ``device_name`` is asked only when a rule depends on it: the name that an ifindex has now.
+        ``device_name`` is asked only when a section depends on it: the name that an ifindex has now.
         """
-        self._rules = [_Rule(rule) for rule in config.bypass]
+        self._sections = [(Matcher(rule), Decision(rule.name)) for rule in config.bypass]
+        self._sections += [(Matcher(policy), Decision(policy=policy.name)) for policy in config.policies]
         self._lacks = lacks
         self._device_name = device_name
         self._passes_native = config.native_mptcp is NativeMptcp.PASS
@@ -54,12 +36,10 @@ class Interception:
             return Decision(lacking)
         if syn.destination in _SPECIAL:
             return Decision("private or special destination")
-        for rule in self._rules:
-            if rule.matches(syn, lambda: self._device_name(device)):
-                return rule.decision
-        if self._passes_native and syn.mp_capable is not None:
+        decision = self._by_section(syn, device)
+        if decision.passed is None and self._passes_native and syn.mp_capable is not None:
             return Decision("the client's own Multipath TCP")
-        return BOND
+        return decision
 
     def decide_inbound(self, syn: Segment, device: int) -> Decision:
         """Of a SYN from the Internet that is on its way to a host of the LAN, or to a port forward's."""
@@ -68,7 +48,11 @@ class Interception:
             return Decision("no MP_CAPABLE")
         if capable.version != 1 or not capable.no_join_here:
             return Decision("not a gateway's Multipath TCP", untouched=True)
-        for rule in self._rules:
-            if rule.matches(syn, lambda: self._device_name(device)):
-                return rule.decision
+        return self._by_section(syn, device)
+
+    def _by_section(self, syn: Segment, device: int) -> Decision:
+        """Of the first bypass that matches, or else of the first policy."""
+        for matches, decision in self._sections:
+            if matches(syn, lambda: self._device_name(device)):
+                return decision
         return BOND

@@ -41,6 +41,13 @@ def of(role: str, before: str, after: str) -> Changes:
         ("config cpe", "config cpe # the same", (), ()),
         ("list lan 'br-lan'", "list lan 'br-lan'\n list lan 'br-guest'", ("list lan",), ()),
         ("dport '22'", "dport '23'", ("config bypass",), ()),
+        (
+            "config bypass 'ssh'",
+            "config policy 'ssh'\n option steering 'always'",
+            ("config bypass", "config policy"),
+            (),
+        ),
+        ("option queue", "option steering 'active-standby'\n option queue", ("option steering",), ()),
         ("'pppoe-wan'", "'eth1'", (), ("config link",)),
         ("option queue '4800'", "option workers '2'\n option drain '5'", ("option drain",), ("option workers",)),
         ("option queue '4800'", "list join_address '192.0.2.1'", ("list join_address",), ()),

@@ -21,6 +21,7 @@ from common.config import (
     LinkConfig,
     LogLevel,
     NativeMptcp,
+    Policy,
     Role,
     Steering,
 )
@@ -62,6 +63,7 @@ def complaint(section: str, line: str) -> str:
         "cpe": XDSL + CPE,
         "link": CPE + XDSL,
         "bypass": CPE + XDSL + "config bypass 'b'\n",
+        "policy": CPE + XDSL + "config policy 'p'\n option steering 'always'\n",
         "hag": HAG,
     }[section]
     (error,) = complaints(base + line)
@@ -109,6 +111,11 @@ config bypass 'voip'
 	list device 'br-guest'
 config bypass
 	option dscp '0'
+config policy 'games'
+	option steering 'smallest-delay'
+	list dport '27000-27100'
+	list src '198.51.100.8'
+	option dscp 'cs4'
 """
     lte = LinkConfig(name="lte", device="wwan0", role=Role.SECONDARY, rate_down=None, rate_up=None)
     xdsl = LinkConfig(name="xdsl", device="pppoe-wan", role=Role.PRIMARY, rate_down=20_000_000, rate_up=1_500_000)
@@ -121,6 +128,15 @@ config bypass
         devices=("br-guest",),
     )
     marked = BypassRule(name="bypass at line 38", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    games = Policy(
+        name="policy 'games'",
+        steering=Steering.SMALLEST_DELAY,
+        dports=(range(27000, 27101),),
+        dsts=(),
+        srcs=(ip_network("198.51.100.8/32"),),
+        dscp=32,
+        devices=(),
+    )
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
         steering=Steering.ALWAYS,
@@ -143,6 +159,7 @@ config bypass
         rule_priority=100,
         links=(lte, xdsl),
         bypass=(voip, marked),
+        policies=(games,),
     )
     assert config.parse(text, "f") == Config(cpe=expected, hag=None)
     assert expected.primary == xdsl
@@ -172,6 +189,7 @@ def test_defaults_of_a_home_router() -> None:
         rule_priority=480,
         links=(LinkConfig(name="xdsl", device="pppoe-wan", role=Role.PRIMARY, rate_down=None, rate_up=None),),
         bypass=(),
+        policies=(),
     )
 
 
@@ -393,7 +411,12 @@ def test_a_prefix_that_is_not_ipv4(text: str) -> None:
             "option log_level 'loud'",
             "hag 'hag', option 'log_level': 'loud' is not one of: debug, info, warning, error",
         ),
-        ("cpe", "option steering 'never'", "cpe 'cpe', option 'steering': 'never' is not one of: always"),
+        (
+            "cpe",
+            "option steering 'never'",
+            "cpe 'cpe', option 'steering': 'never' is not one of:"
+            " overflow, active-standby, smallest-delay, load-balancing, always",
+        ),
         (
             "cpe",
             "option stering 'always'",
@@ -410,6 +433,9 @@ def test_a_prefix_that_is_not_ipv4(text: str) -> None:
         ("cpe", "list lan 'br-lan'", "cpe 'cpe', option 'lan': 'br-lan' is listed twice"),
         ("bypass", "list dport '1'\nlist dport '1-1'", "bypass 'b', option 'dport': '1-1' is listed twice"),
         ("bypass", "", "bypass 'b': needs at least one of: dport, dst, src, dscp, device"),
+        ("policy", "", "policy 'p': needs at least one of: dport, dst, src, dscp, device"),
+        ("policy", "option rate_up '1mbit'", "policy 'p', option 'rate_up': unknown option"),
+        ("policy", "list device 'wan'", "policy 'p', option 'device': matches nothing: 'wan' is no 'lan' of cpe 'cpe'"),
         (
             "bypass",
             "list dst '192.0.2.1'\nlist src '2001:db8::/32'",

@@ -110,7 +110,7 @@ def gate(queue: Any, decide: Callable[[Segment, int], Decision], loop: Loop | No
     loop = loop or Loop()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    return Gate(loop, role, queue, (listener,), 0, Limits(8, 8, 8, 8), lambda _token: None), loop
+    return Gate(loop, role, queue, (listener,), 0, Limits(8, 8, 8, 8), lambda _token, _policy: None), loop
 
 
 def test_a_signed_syn_is_no_copy_of_one_that_is_known() -> None:

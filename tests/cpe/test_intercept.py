@@ -10,6 +10,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import config, packet
+from common.gate import Decision
 from common.packet import Segment
 from cpe.intercept import Interception
 
@@ -199,3 +200,37 @@ def test_bypass_holds_for_what_comes_from_the_internet_and_takes_the_option_out(
     mail = syn("192.168.1.10", 25, source="203.0.113.7", options=[GATEWAY])
     assert inbound(mail, rule) == ("bypass 'mail'", False)
     assert inbound(syn("192.168.1.10", 80, source="203.0.113.7", options=[GATEWAY]), rule) == (None, False)
+
+
+POLICIES = """
+config policy 'games'
+    option steering 'smallest-delay'
+    list dport '27000-27100'
+config policy 'bulk'
+    option steering 'always'
+    option dscp 'cs1'
+config bypass 'calls'
+    list dport '27050'
+"""
+
+
+@pytest.mark.parametrize(
+    ("segment", "policy"),
+    [
+        (syn("198.51.100.1", 27000), "policy 'games'"),
+        (syn("198.51.100.1", 27001, tos=8 << 2), "policy 'games'"),
+        (syn("2001:db8:5::1", 80, tos=8 << 2), "policy 'bulk'"),
+        (syn("198.51.100.1", 80), ""),
+    ],
+)
+def test_the_first_policy_that_matches_is_the_connections(segment: Segment, policy: str) -> None:
+    assert interception(POLICIES).decide(segment, 1) == Decision(policy=policy)
+
+
+def test_what_is_bypassed_has_no_policy() -> None:
+    assert interception(POLICIES).decide(syn("198.51.100.1", 27050), 1) == Decision("bypass 'calls'")
+
+
+def test_a_policy_holds_for_what_comes_from_the_internet() -> None:
+    game = syn("192.168.1.10", 27000, source="203.0.113.7", options=[GATEWAY])
+    assert interception(POLICIES).decide_inbound(game, 9) == Decision(policy="policy 'games'")
