@@ -28,9 +28,9 @@ _SO_RCVBUFFORCE: Final = 33
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
 
-_ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS = 1, 2, 3, 5, 6
+_ADD_ADDR, _DEL_ADDR, _GET_ADDR, _SET_LIMITS, _GET_LIMITS, _SET_FLAGS = 1, 2, 3, 5, 6, 7
 _REMOVE, _SUBFLOW_CREATE, _SUBFLOW_DESTROY = 9, 10, 11
-_FLAG_SIGNAL: Final = 1
+_FLAG_SIGNAL, _FLAG_BACKUP = 1, 4
 
 # enum mptcp_pm_attrs, mptcp_pm_addr_attrs
 _ADDR, _SUBFLOWS, _TOKEN, _LOC_ID, _ADDR_REMOTE = 1, 3, 4, 5, 6
@@ -57,12 +57,24 @@ class PathManager:
     def close(self) -> None:
         self._socket.close()
 
-    def join(self, token: int, local: Endpoint, remote: Endpoint) -> None:
-        """Orders a subflow. The answer comes as an event: SubflowEstablished, SubflowClosed or JoinFailed."""
+    def join(self, token: int, local: Endpoint, remote: Endpoint, backup: bool = False) -> None:
+        """Orders a subflow. The answer comes as an event: SubflowEstablished, SubflowClosed or JoinFailed.
+
+        Kernels that do not know ``backup`` here (6.1 for one) make one that carries: prioritize() is for all.
+        """
         self._sequence += 1
         self._orders[self._sequence] = (token, local.id)
-        order = attribute(_TOKEN, U32.pack(token)) + _between(local, remote)
+        order = attribute(_TOKEN, U32.pack(token)) + _between(local, remote, _flags(backup) if backup else b"")
         self._send(_SUBFLOW_CREATE, order)
+
+    def prioritize(self, token: int, local: Endpoint, remote: Endpoint, backup: bool) -> None:
+        """Orders that the subflow is a backup, or none, here and by MP_PRIO at the peer (RFC 8684, section 3.3.8).
+
+        There is no answer; a subflow that is no more is none that one could tell.
+        """
+        self._sequence += 1
+        order = attribute(_TOKEN, U32.pack(token)) + _between(local, remote, _flags(backup))
+        self._send(_SET_FLAGS, order, acknowledged=False)
 
     def leave(self, token: int, local: Endpoint, remote: Endpoint) -> None:
         """Orders that the peer is told of the address's end (RM_ADDR), and that the subflow is closed.
@@ -77,8 +89,9 @@ class PathManager:
             self._sequence += 1
             self._send(command, order)
 
-    def _send(self, command: int, order: bytes) -> None:
-        self._socket.send(netlink.message(self._id, netlink.ACK, self._sequence, _command(command) + order))
+    def _send(self, command: int, order: bytes, *, acknowledged: bool = True) -> None:
+        flags = netlink.ACK if acknowledged else 0
+        self._socket.send(netlink.message(self._id, flags, self._sequence, _command(command) + order))
 
     def events(self) -> Iterator[PathEvent]:
         """What has happened since the last call."""
@@ -220,8 +233,12 @@ def _end(endpoint: Endpoint) -> Iterator[bytes]:
         yield attribute(_END_DEVICE, U32.pack(endpoint.device))
 
 
-def _between(local: Endpoint, remote: Endpoint) -> bytes:
-    return nested(_ADDR, *_end(local)) + nested(_ADDR_REMOTE, *_end(remote))
+def _flags(backup: bool) -> bytes:
+    return attribute(_END_FLAGS, U32.pack(_FLAG_BACKUP if backup else 0))
+
+
+def _between(local: Endpoint, remote: Endpoint, of_local: bytes = b"") -> bytes:
+    return nested(_ADDR, *_end(local), of_local) + nested(_ADDR_REMOTE, *_end(remote))
 
 
 def _endpoint(told: Attributes) -> Endpoint:

@@ -22,6 +22,7 @@ from cpe.links import Links
 from cpe.paths import Paths
 from cpe.probe import Probes
 from cpe.routes import routes
+from cpe.traffic import Traffic
 from cpe.upstream import Upstream
 
 # Seconds between what the kernel tells and the look at what has come of it: a line that comes up is told of in pieces.
@@ -45,6 +46,7 @@ class Accesses:
         self._back: Timer | None = None  # until the primary link has been up for long enough
         self._workers: Workers | None = None
         self._paths: Paths | None = None
+        self._traffic: Traffic | None = None
         self._probes = Probes()
         self._look: Timer | None = None  # at answers and counters
         self._next_aim = 0.0
@@ -63,9 +65,9 @@ class Accesses:
         self._aim()
         self._wait()
 
-    def follow(self, workers: Workers, paths: Paths) -> None:
+    def follow(self, workers: Workers, paths: Paths, traffic: Traffic) -> None:
         """From now on the kernel and these follow every change. Raises SystemLacks if the kernel does not, now."""
-        self._workers, self._paths = workers, paths
+        self._workers, self._paths, self._traffic = workers, paths, traffic
         self._loop.add(self._watch.fileno(), IN, lambda _events: self._on_change())
         self._observe()
         self._arrange()
@@ -186,7 +188,7 @@ class Accesses:
 
     def _arrange(self) -> None:
         assert self._workers
-        assert self._paths
+        assert self._traffic
         now = self._loop.now()
         try:
             install_routes(self._routing, self._config)
@@ -195,7 +197,7 @@ class Accesses:
                 nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
         finally:
             self._workers.tell(self.upstream.told())  # what waits there goes by the routes as they are then
-            self._paths.use(self.links)  # new subflows need the routes; what is down is left whatever the kernel says
+            self._traffic.use(self.links)  # new subflows need the routes; what is down is left whatever the kernel says
 
 
 def install_routes(routing: Routing, config: CpeConfig) -> None:

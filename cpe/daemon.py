@@ -4,7 +4,7 @@
 The LAN's SYNs wait in a queue (nftables/hybrid-cpe.nft). A worker opens a Multipath TCP connection to the server over
 the primary link, releases the SYN when that one is answered, and relays (common/gate.py, common/connection.py).
 Control, this process, puts all that into the kernel and takes it out again, and gives connections that have grown
-their subflows over the secondary links (cpe/joins.py).
+their subflows over the secondary links (cpe/joins.py), as the steering has them (cpe/steering.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from common import daemon, leftovers, marks, nft, privilege
-from common.config import INBOUND, CpeConfig, parse
-from common.control import ControlSocket, Reply
+from common.channel import Message
+from common.config import INBOUND, CpeConfig, Policy, Steering, parse
+from common.control import ControlSocket, Refused, Reply
 from common.daemon import Failed, Invocation
 from common.log import about, log
 from common.loop import Loop
@@ -31,6 +32,7 @@ from cpe.accesses import Accesses, install_routes
 from cpe.duties import duties, leg
 from cpe.forwards import NOTE
 from cpe.paths import Paths
+from cpe.traffic import Traffic
 from cpe.upstream import Upstream
 
 NO_LIMIT: Final = 1 << 62  # of connections for each host
@@ -80,13 +82,15 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         paths = Paths(loop, config)
         undo.callback(paths.close)
         orphans = Orphans(invocation.file("workers"))
+        traffic = Traffic(loop, config, access.links, paths)
+        undo.callback(traffic.close)
         workers = Workers(
             loop,
             duties(config, access.upstream),
             config.workers,
             config.max_flows,
             NO_LIMIT,
-            paths.grown,
+            traffic.grown,
             lambda: loop.stop("the workers do not stay alive"),
             orphans,
             lambda text: [duty.role for duty in duties(_read(text), access.upstream)],
@@ -103,7 +107,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         routing.clean_old(config.table_base, config.rule_priority)
         install_routes(routing, config)
         _install_rules(undo, config, access.upstream, workers.count)
-        access.follow(workers, paths)
+        access.follow(workers, paths, traffic)
 
         def adopt(new: CpeConfig, text: str) -> None:
             for device in new.lan:
@@ -111,6 +115,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             nft.fill({"lan": nft.names(new.lan)})
             paths.adopt(new)
             access.adopt(new)
+            traffic.adopt(new)
             workers.adopt(text, duties(new, access.upstream), new.max_flows, NO_LIMIT)
 
         service = Service(loop, invocation, config, workers, adopt)
@@ -118,9 +123,11 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             loop,
             invocation.file("sock"),
             {
-                "status": lambda _, reply: _status(service.config, access, workers, reply),
+                "status": lambda _, reply: _status(service.config, access, traffic, workers, reply),
                 "links": lambda _, reply: access.report(reply),
                 "flows": lambda _, reply: _flows(service.config, paths, workers, reply),
+                "policy": lambda _, reply: reply(_policy(service.config, traffic)),
+                "steering": lambda request, reply: reply(_steering(request, traffic)),
                 **service.commands,
             },
         )
@@ -170,13 +177,13 @@ def _install_rules(undo: ExitStack, config: CpeConfig, upstream: Upstream, worke
             undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))
 
 
-def _status(config: CpeConfig, access: Accesses, workers: Workers, reply: Reply) -> None:
+def _status(config: CpeConfig, access: Accesses, traffic: Traffic, workers: Workers, reply: Reply) -> None:
     head: dict[str, Any] = {
         "role": "cpe",
         "version": VERSION,
         "pid": os.getpid(),
         "lan": list(config.lan),
-        "steering": config.steering.value,
+        "steering": traffic.steering.mode.value,
         "links": access.describe(),
     }
     workers.status(head, reply)
@@ -189,6 +196,40 @@ def _flows(config: CpeConfig, paths: Paths, workers: Workers, reply: Reply) -> N
             **flow,
             "bonded": token is not None,
             "links": paths.links_of(token or 0),
+            "backups": paths.backups_of(token or 0),
         }
 
     workers.flows(add_links, reply)
+
+
+def _policy(config: CpeConfig, traffic: Traffic) -> Message:
+    """The modes in use, what each link is in them and why, and which connections have which."""
+    return {
+        "steering": traffic.steering.mode.value,
+        "configured": config.steering.value,
+        "modes": traffic.steering.describe(),
+        "links": traffic.describe(),
+        "policies": [_match(policy) for policy in config.policies],
+    }
+
+
+def _match(policy: Policy) -> Message:
+    return {
+        "name": policy.name,
+        "steering": policy.steering.value,
+        "dport": [f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else f"{ports[0]}" for ports in policy.dports],
+        "dst": list(map(str, policy.dsts)),
+        "src": list(map(str, policy.srcs)),
+        "dscp": policy.dscp,
+        "device": list(policy.devices),
+    }
+
+
+def _steering(request: Message, traffic: Traffic) -> Message:
+    """Sets the mode if the request has one. Raises Refused."""
+    if "set" in request:
+        wanted = next((mode for mode in Steering if mode.value == request["set"]), None)
+        if wanted is None:
+            raise Refused(f"steering is one of: {', '.join(mode.value for mode in Steering)}")
+        traffic.set(wanted)
+    return {"steering": traffic.steering.mode.value}

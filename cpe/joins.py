@@ -8,6 +8,9 @@ one subflow for each link, that of the primary link being there from the beginni
 time after twice the wait, for as long as the connection lives. One that has had no subflow at all for a while is left
 to the kernel, which ends it (net.mptcp.close_timeout) unless somebody keeps trying.
 
+Which link a connection is to use, and how, is a plan's to say (cpe/steering.py); without one all carry. A plan that
+changes is carried out a few connections at a time, since there may be thousands.
+
 A subflow whose link is down is closed as soon as the connection has another one, and the HAG is told that its address
 is gone (RM_ADDR, RFC 8684 section 3.4.2): whoever has sent into it sends that again over the others, at once.
 """
@@ -15,7 +18,8 @@ is gone (RM_ADDR, RFC 8684 section 3.4.2): whoever has sent into it sends that a
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +35,7 @@ from common.path_events import (
     SubflowEstablished,
     ends,
 )
+from cpe.steering import DEFAULT, Lane, Use
 
 _FIRST_WAIT: Final = 1.0  # seconds
 _LONGEST_WAIT: Final = 30.0
@@ -38,15 +43,18 @@ _HOPE: Final = 30.0  # seconds without any subflow after which no more are order
 _HEARD: Final = 256  # announcements that connections share
 _VOTES: Final = 16  # that an announced address can be ahead of others
 _FIRST: Final = 0  # address id of a connection's first subflow
+_AT_ONCE: Final = 100  # connections whose plan is carried out in one go
+_AGAIN: Final = 1.0  # seconds until a priority is told once more: it goes in one ACK, which nobody confirms
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """An order for the path manager: a subflow."""
+    """An order for the path manager: a subflow, perhaps one that carries only if no others do."""
 
     token: int
     local: Endpoint
     remote: Endpoint
+    backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,18 @@ class Leave:
     remote: Endpoint
 
 
-Order = Join | Leave
+@dataclass(frozen=True, slots=True)
+class Prioritize:
+    """An order for the path manager: from now on this subflow is a backup, in both directions, or it is none."""
+
+    token: int
+    local: Endpoint
+    remote: Endpoint
+    backup: bool
+
+
+Order = Join | Leave | Prioritize
+Plans = Mapping[Lane, Mapping[str, Use]]  # what each link, by its name, is to the connections of a lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +96,19 @@ class _Subflow:
     ends: tuple[Endpoint, Endpoint] | None = None  # while it is up
     asked: tuple[Endpoint, Endpoint] | None = None  # last; the kernel keeps the id for that address until it is left
     wait: float = _FIRST_WAIT
+    backup: bool = False
 
 
 @dataclass(slots=True)
 class _Known:
     family: int | None = None  # None until established
     grown: bool = False
+    lane: Lane = (DEFAULT, "")
     announced: tuple[Endpoint, ...] = ()
     first: bytes = b""  # what was told of the first subflow, once established: read only where it is wanted
     first_lost: bool = False  # its address is not the primary link's any more
     first_up: bool = True
+    first_backup: bool = False
     subflows: dict[int, _Subflow] = field(default_factory=dict)  # the others, by link id
     dead_since: float | None = None  # when the last subflow went down
 
@@ -123,6 +145,13 @@ class Joins:
         self._retries: dict[tuple[int, int], float] = {}  # (token, link id) -> when
         self._heard: dict[tuple[Endpoint, ...], tuple[Endpoint, ...]] = {}
         self._favourites: dict[int, _Favourite] = {}  # by family
+        self._plans: Plans = {}
+        self._default: Mapping[str, Use] = {}  # of connections without a lane, or of a policy that is no more
+        self._lanes: dict[Lane, Lane] = {}
+        self._unsettled: deque[int] = deque()  # whose plan may have changed
+        self._unsettled_since = 0.0
+        self._repeats: deque[tuple[float, Prioritize]] = deque()  # to be told once more, in the order of time
+        self.grown_now = 0  # connections
 
     def links_of(self, token: int) -> tuple[str, ...]:
         """Names of the links that carry a subflow of this connection now, besides the first subflow."""
@@ -130,6 +159,14 @@ class Joins:
         if known is None:
             return ()
         return tuple(self._names[id] for id, subflow in known.subflows.items() if subflow.ends)
+
+    def backups_of(self, token: int) -> list[str]:
+        """Names of the links whose subflow of this connection is a backup."""
+        known = self._known.get(token)
+        if known is None:
+            return []
+        first = [self._primary.name] if self._primary and known.first_up and known.first_backup else []
+        return first + [self._names[id] for id, subflow in known.subflows.items() if subflow.ends and subflow.backup]
 
     def name(self, link: int) -> str:
         """Of a link that is or was up, by its id."""
@@ -161,13 +198,22 @@ class Joins:
             orders += self._orders(token, known)
         return orders
 
-    def grown(self, token: int) -> list[Order]:
+    def grown(self, token: int, lane: Lane, now: float) -> list[Order]:
         """A worker says that this connection is worth more subflows; it may be over by now."""
         known = self._known.get(token)
         if known is None:
             return []
+        self.grown_now += not known.grown
         known.grown = True
-        return self._orders(token, known)
+        known.lane = self._lanes.setdefault(lane, lane)
+        return self._orders(token, known) + self._priorities(token, known, now)
+
+    def steer(self, plans: Plans, now: float) -> None:
+        """These are the plans from now on; retry() has what they ask for."""
+        self._plans = plans
+        self._default = next((plan for (policy, _), plan in plans.items() if policy == DEFAULT), {})
+        self._unsettled_since = now
+        self._unsettled = deque(token for token, known in self._known.items() if known.grown or known.subflows)
 
     def handle(self, event: PathEvent, now: float) -> list[Order]:
         """What the event asks for."""
@@ -188,10 +234,11 @@ class Joins:
                 return self._orders(token, known)
             case SubflowEstablished(token, local, remote) if self._is_ours(token, local.id):
                 known = self._known[token]
+                # not every kernel takes the flag of an order to join: so that it is to be a backup is told besides
                 known.subflows[local.id] = _Subflow((local, remote), (local, remote))
                 known.dead_since = None
                 self._retries.pop((token, local.id), None)
-                return self._leave_dead(token, known)
+                return self._leave_dead(token, known) + self._priorities(token, known, now)
             case SubflowClosed(token, local) if token in self._known and local.id == _FIRST:
                 known = self._known[token]
                 known.first_up = False
@@ -207,17 +254,32 @@ class Joins:
 
     def next_retry(self) -> float | None:
         """When retry() has something to do."""
-        return min(self._retries.values(), default=None)
+        waits = min(self._retries.values(), default=None)
+        unsettled = self._unsettled_since if self._unsettled else None
+        repeat = self._repeats[0][0] if self._repeats else None
+        return min((when for when in (waits, unsettled, repeat) if when is not None), default=None)
 
     def retry(self, now: float) -> list[Order]:
-        """Orders for subflows whose wait is over."""
+        """Orders for subflows whose wait is over, and for some of those whose plan has changed."""
         orders: list[Order] = []
+        for _ in range(min(_AT_ONCE, len(self._unsettled))):
+            token = self._unsettled.popleft()
+            if (changed := self._known.get(token)) is not None:
+                orders += self._leave_unwanted(token, changed)
+                orders += self._orders(token, changed)
+                orders += self._priorities(token, changed, now)
+        for _ in range(min(_AT_ONCE, len(self._repeats))):
+            if self._repeats[0][0] > now:
+                break
+            _, order = self._repeats.popleft()
+            if self._holds(order):
+                orders.append(order)
         for (token, link), when in list(self._retries.items()):
             if when <= now:
                 del self._retries[token, link]
                 known = self._known[token]
-                if link not in self._links:
-                    orders += self._leave(token, known, link)  # ordered anew when it is up again
+                if link not in self._links or self._use(known, self._links[link]) is Use.NONE:
+                    orders += self._leave(token, known, link)  # ordered anew when it is up, and wanted, again
                 elif known.dead_since is None or now - known.dead_since < _HOPE:
                     orders += self._order(token, known, self._links[link])
         return orders
@@ -233,9 +295,50 @@ class Joins:
             return []
         orders: list[Order] = []
         for link in self._links.values():
-            if link.id not in known.subflows and not (link.primary and known.first_up):
+            wanted = self._use(known, link) is not Use.NONE
+            if wanted and link.id not in known.subflows and not (link.primary and known.first_up):
                 orders += self._order(token, known, link)
         return orders
+
+    def _use(self, known: _Known, link: Link) -> Use:
+        return self._plans.get(known.lane, self._default).get(link.name, Use.CARRY)
+
+    def _priorities(self, token: int, known: _Known, now: float) -> list[Order]:
+        """Of subflows that are there, as the plan has them."""
+        if known.family is None:
+            return []
+        orders = []
+        if self._primary is not None and known.first_up:
+            backup = self._use(known, self._primary) is not Use.CARRY
+            if backup != known.first_backup:
+                known.first_backup = backup
+                orders.append(Prioritize(token, *ends(known.first), backup))
+        for id, subflow in known.subflows.items():
+            if id in self._links and subflow.ends is not None:
+                backup = self._use(known, self._links[id]) is not Use.CARRY
+                if backup != subflow.backup:
+                    subflow.backup = backup
+                    orders.append(Prioritize(token, *subflow.ends, backup))
+        self._repeats.extend((now + _AGAIN, order) for order in orders)
+        return list(orders)
+
+    def _holds(self, order: Prioritize) -> bool:
+        """Whether it is what was last ordered of a subflow that is still there."""
+        known = self._known.get(order.token)
+        if known is None:
+            return False
+        if order.local.id == _FIRST:
+            return known.first_up and known.first_backup == order.backup
+        subflow = known.subflows.get(order.local.id)
+        return subflow is not None and subflow.ends == (order.local, order.remote) and subflow.backup == order.backup
+
+    def _leave_unwanted(self, token: int, known: _Known) -> list[Order]:
+        """Closes what is on links that are to have no subflows; a first subflow stays, as a backup."""
+        unwanted = [id for id in known.subflows if id in self._links and self._use(known, self._links[id]) is Use.NONE]
+        kept = any(self._alive(item) for item in known.subflows.items() if item[0] not in unwanted)
+        if not (kept or self._first_alive(known)):
+            return []
+        return [order for id in unwanted for order in self._leave(token, known, id)]
 
     def _order(self, token: int, known: _Known, link: Link) -> list[Order]:
         remote = self._reachable(known, link)
@@ -243,7 +346,7 @@ class Joins:
             return []
         local = Endpoint(link.addresses[remote.family], id=link.id, device=link.device)
         known.subflows.setdefault(link.id, _Subflow()).asked = (local, remote)
-        return [Join(token, local, remote)]
+        return [Join(token, local, remote, self._use(known, link) is Use.BACKUP)]
 
     def _stranded(self, known: _Known) -> bool:
         """Whether no subflow is on a link that is up."""
@@ -308,6 +411,7 @@ class Joins:
     def _forget(self, token: int) -> None:
         known = self._known.pop(token, None)
         if known is not None:
+            self.grown_now -= known.grown
             for link in known.subflows:
                 self._retries.pop((token, link), None)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from common.config import CpeConfig
@@ -11,10 +12,12 @@ from common.loop import IN, Loop, Timer
 from common.path_events import Endpoint
 from common.path_manager import PathManager
 from cpe import joins
-from cpe.joins import Join, Joins, Order
+from cpe.joins import Join, Joins, Leave, Order, Plans
 from cpe.links import Links
+from cpe.steering import Lane
 
 _COMPANY: Final = 0.02  # seconds that path events wait for others
+_BREATH: Final = 0.005  # seconds between parts of work that is not done in one go
 
 
 class Paths:
@@ -55,10 +58,25 @@ class Paths:
         first = [] if self._joins.lost_first(token) else [self._config.primary.name]
         return [*first, *self._joins.links_of(token)]
 
-    def grown(self, tokens: list[int]) -> None:
+    def backups_of(self, token: int) -> list[str]:
+        """Those of them that carry only if no others do."""
+        return self._joins.backups_of(token)
+
+    @property
+    def steered(self) -> int:
+        """Connections that have grown, for which it matters what the links are to them."""
+        return self._joins.grown_now
+
+    def grown(self, tokens: Iterable[tuple[int, Lane]]) -> None:
         self._read()  # a connection's birth was told before its growth, on the other socket
-        for token in tokens:
-            self._perform(self._joins.grown(token))
+        for token, lane in tokens:
+            self._perform(self._joins.grown(token, lane, self._loop.now()))
+        self._arm()
+
+    def steer(self, plans: Plans) -> None:
+        """What each link is to connections from now on; those that are there follow, some at a time."""
+        self._joins.steer(plans, self._loop.now())
+        self._arm()
 
     def _watch(self) -> None:
         self._loop.add(self._manager.fileno(), IN, self._on_events)
@@ -76,8 +94,11 @@ class Paths:
 
     def _arm(self) -> None:
         when = self._joins.next_retry()
-        if when is not None and self._timer is None:
-            self._timer = self._loop.call_at(when, self._retry)
+        if when is None or (self._timer is not None and self._timer.when <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(max(when, self._loop.now() + _BREATH), self._retry)
 
     def _retry(self) -> None:
         self._timer = None
@@ -87,8 +108,11 @@ class Paths:
     def _perform(self, orders: list[Order]) -> None:
         for order in orders:
             log.debug("%s", order, extra=about(token=order.token, link=self._joins.name(order.local.id)))
-            act = self._manager.join if isinstance(order, Join) else self._manager.leave
-            act(order.token, order.local, order.remote)
+            if isinstance(order, Leave):
+                self._manager.leave(order.token, order.local, order.remote)
+            else:
+                act = self._manager.join if isinstance(order, Join) else self._manager.prioritize
+                act(order.token, order.local, order.remote, order.backup)
 
 
 def _join_endpoints(config: CpeConfig) -> tuple[Endpoint, ...]:

@@ -25,7 +25,8 @@ from common.path_events import (
     SubflowClosed,
     SubflowEstablished,
 )
-from cpe.joins import Join, Joins, Link, Order
+from cpe.joins import Joins, Leave, Link, Order, Prioritize
+from cpe.steering import DEFAULT, Lane, Use
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 XDSL = Link("xdsl", 1, 11, {V4: "198.51.100.2", V6: "2001:db8:1::2"}, primary=True)
@@ -95,18 +96,33 @@ class Player:
                 others = [link for link in LINKS.values() if link.id in self.joins._links and link.name != name]
                 return self.joins.use([*others, replace(LINKS[name], addresses={V4: address})])
             case ["grown", token]:
-                return self.joins.grown(int(token))
+                return self.joins.grown(int(token), (DEFAULT, "xdsl"), self.now)
+            case ["grown", token, policy]:
+                return self.joins.grown(int(token), (policy, "xdsl"), self.now)
+            case ["plan", *uses]:
+                return self.steer({(DEFAULT, "xdsl"): uses})
             case _:
                 return self.joins.handle(read(words), self.now)
 
+    def steer(self, plans: dict[Lane, list[str]]) -> list[Order]:
+        """Uses are written as lte=backup."""
+        words = {lane: [use.split("=") for use in uses] for lane, uses in plans.items()}
+        self.joins.steer({lane: {name: Use(use) for name, use in uses} for lane, uses in words.items()}, self.now)
+        return self.joins.retry(self.now)
+
     def _written(self, order: Order) -> str:
         local, remote = order.local, f"{order.remote.address} port {order.remote.port}"
-        if not isinstance(order, Join):
+        if isinstance(order, Leave):
             return f"<< leave {order.token} {local.address} port {local.port} id {local.id} to {remote}"
+        if isinstance(order, Prioritize):
+            assert order.remote.port
+            which = f"{local.address} port {local.port} id {local.id}"
+            return f"<< {'backup' if order.backup else 'carry'} {order.token} {which}"
         link = next(link for link in LINKS.values() if link.id == local.id)
         assert local.device == link.device
         assert local.port == 0
-        return f"<< join {order.token} {link.name} {local.address} to {remote} id {order.remote.id}"
+        backup = " as a backup" if order.backup else ""
+        return f"<< join {order.token} {link.name} {local.address} to {remote} id {order.remote.id}{backup}"
 
 
 def read(words: list[str]) -> PathEvent:
@@ -582,3 +598,122 @@ def test_the_hag_is_where_most_connections_hear_that_it_is() -> None:
     assert joins.gateways() == ("192.0.2.66", HAG6)
     joins.configured = (Endpoint("203.0.113.7", 9001),)
     assert joins.gateways() == ("203.0.113.7",)
+
+
+# Plans
+
+STANDBY = ">> plan xdsl=carry lte=backup"
+LTE_STANDS_BY = "<< backup 1 198.51.100.66 port 50000 id 2"
+LTE_CARRIES = "<< carry 1 198.51.100.66 port 50000 id 2"
+FIRST_STANDS_BY = "<< backup 1 198.51.100.2 port 40000 id 0"
+FIRST_CARRIES = "<< carry 1 198.51.100.2 port 40000 id 0"
+
+
+def test_a_backup_is_ordered_as_one_and_told_to_be_one() -> None:
+    """Not every kernel takes the flag of the order; nobody confirms what is told, so it is told twice."""
+    player = Player(LTE)
+    player.play(STANDBY, *READY4, f"{LTE4} as a backup", ">> subflow 1 lte", LTE_STANDS_BY)
+    assert player.joins.backups_of(1) == ["lte"]
+    assert player.joins.next_retry() == player.now + 1
+    player.play(">> after 0.99", ">> after 0.01", LTE_STANDS_BY, ">> after 3600")
+    assert player.joins.next_retry() is None
+
+
+def test_a_subflow_becomes_a_backup_and_carries_again() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", STANDBY, LTE_STANDS_BY, ">> after 1", LTE_STANDS_BY, STANDBY)
+    player.play(">> plan xdsl=carry lte=carry", LTE_CARRIES, ">> after 1", LTE_CARRIES, ">> after 3600")
+    assert player.joins.backups_of(1) == []
+
+
+def test_what_is_out_of_date_is_not_told_again() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", STANDBY, LTE_STANDS_BY, ">> after 0.5")
+    player.play(">> plan xdsl=carry lte=carry", LTE_CARRIES, ">> after 0.5", ">> after 0.5", LTE_CARRIES)
+    player.play(STANDBY, LTE_STANDS_BY, ">> closed 1", ">> after 3600")
+    assert player.joins.next_retry() is None
+
+
+def test_the_first_subflow_becomes_a_backup_and_carries_again() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> plan xdsl=backup lte=carry", FIRST_STANDS_BY)
+    assert player.joins.backups_of(1) == ["xdsl"]
+    player.play(">> after 1", FIRST_STANDS_BY, STANDBY, FIRST_CARRIES, LTE_STANDS_BY)
+    player.play(">> after 1", FIRST_CARRIES, LTE_STANDS_BY, ">> subflow-closed 1 0", XDSL4, ">> subflow 1 xdsl")
+    assert player.joins.backups_of(1) == ["lte"]
+
+
+def test_a_connection_that_grows_goes_by_the_plan_there_is() -> None:
+    player = Player(LTE)
+    player.play(">> plan xdsl=backup lte=carry", *READY4, LTE4, FIRST_STANDS_BY)
+
+
+def test_a_connection_that_has_not_grown_is_left_alone() -> None:
+    player = Player(LTE)
+    player.play(*READY4[:-1], ">> plan xdsl=backup lte=carry", ">> after 60")
+
+
+def test_a_plan_that_changes_while_a_subflow_is_under_way() -> None:
+    player = Player(LTE)
+    player.play(
+        STANDBY, *READY4, f"{LTE4} as a backup", ">> plan xdsl=carry lte=carry", ">> subflow 1 lte", ">> after 9"
+    )
+    assert player.joins.backups_of(1) == []
+
+
+def test_a_link_that_is_to_have_no_subflows() -> None:
+    player = Player(LTE)
+    player.play(">> plan xdsl=carry lte=none", *READY4, ">> after 60")
+    player.play(STANDBY, f"{LTE4} as a backup", ">> subflow 1 lte", LTE_STANDS_BY)
+    player.play(">> plan xdsl=carry lte=none", LEAVE_LTE, ">> subflow-closed 1 lte", ">> after 60")
+
+
+def test_nothing_is_left_that_is_all_there_is() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> up lte", LEAVE_FIRST, ">> subflow-closed 1 0")
+    player.play(">> plan xdsl=carry lte=none", LTE_STANDS_BY, ">> up xdsl lte", XDSL4, ">> subflow 1 xdsl")
+    player.play(">> plan xdsl=carry lte=none", LEAVE_LTE)
+
+
+def test_a_first_subflow_stays_even_so() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> plan xdsl=none lte=carry", FIRST_STANDS_BY)
+
+
+def test_a_try_on_a_link_that_is_wanted_no_more_is_not_made() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> plan xdsl=carry lte=none", TAKE_BACK, ">> after 60")
+
+
+def test_each_policy_has_a_plan_and_one_that_is_no_more_has_the_default_ones() -> None:
+    player = Player(LTE)
+    ready = (*READY4[:-1], ">> grown 1 games")
+    player.steer({(DEFAULT, "xdsl"): ["lte=carry"], ("games", "xdsl"): ["lte=backup"]})
+    player.play(*ready, f"{LTE4} as a backup", ">> subflow 1 lte", LTE_STANDS_BY)
+    player.play(">> plan lte=carry", LTE_CARRIES)
+
+
+def test_how_many_have_grown() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> grown 1")
+    assert player.joins.grown_now == 1
+    player.play(">> created 1")
+    assert player.joins.grown_now == 0
+    player.play(*READY4[1:], LTE4, ">> closed 1")
+    assert player.joins.grown_now == 0
+
+
+def test_a_plan_is_carried_out_a_hundred_connections_at_a_time() -> None:
+    player = Player(LTE)
+    for token in range(1, 251):
+        for news in READY4:
+            player.hear(f"{news} ".replace(" 1 ", f" {token} ", 1).removeprefix(">> ").split())
+        player.hear(["subflow", str(token), "lte"])
+    counts = [len(player.steer({(DEFAULT, "xdsl"): ["lte=backup"]}))]
+    while player.joins.next_retry() == player.now:
+        counts.append(len(player.joins.retry(player.now)))
+    assert counts == [100, 100, 50]
+    player.now += 1
+    while player.joins.next_retry() is not None:
+        counts.append(len(player.joins.retry(player.now)))
+    assert counts == [100, 100, 50] * 2
