@@ -17,7 +17,7 @@ from common import uci
 from common.uci import ConfigError as ConfigError
 from common.uci import ConfigErrors as ConfigErrors
 from common.uci import Section
-from common.values import Network, address, choice, device, dscp, number, ports, prefix, rate, size, switch
+from common.values import Network, address, choice, device, dscp, interface, number, ports, prefix, rate, size, switch
 
 MAX_WORKERS = 64
 INBOUND = MAX_WORKERS  # from a worker's queue and port to those for connections from the Internet
@@ -58,10 +58,14 @@ class LogLevel(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkConfig:
-    """One access of the CPE; rates in bit/s, None where they are to be learned."""
+    """One access of the CPE; rates in bit/s, None where they are to be learned.
+
+    It has a device, or else an interface: a network of OpenWrt's, whose device is netifd's to say (common/netifd.py).
+    """
 
     name: str
-    device: str
+    device: str | None
+    interface: str | None = None
     role: Role
     rate_down: int | None
     rate_up: int | None
@@ -259,7 +263,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {
-        "device": Entry(parse=device, required=True),
+        "device": Entry(parse=device),
+        "interface": Entry(parse=interface),
         "role": Entry(parse=choice(Role), required=True),
         "rate_down": Entry(parse=rate),
         "rate_up": Entry(parse=rate),
@@ -429,8 +434,13 @@ def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
 def _read_link(section: Section, report: _Report) -> LinkConfig | None:
     if section.name is None:
         report.add(section, "a link needs a name: config link 'NAME'")
+    found = {one.name for one in (*section.options, *section.lists)} & {"device", "interface"}
+    if not found:
+        report.add(section, "option 'device' is missing")
+    elif len(found) > 1:
+        report.add(section, "'device' says the same in other words: leave one of them out", option="interface")
     values = read_options(section, SECTIONS["link"], report)
-    return LinkConfig(name=section.name, **values) if section.name and values else None
+    return LinkConfig(name=section.name, **values) if section.name and values and len(found) == 1 else None
 
 
 def _read_bypass(section: Section, report: _Report) -> BypassRule | None:
@@ -461,12 +471,16 @@ def _versions(networks: Iterable[Network]) -> set[int]:
 
 
 def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: _Report) -> None:
-    """A device is one link or a LAN, never two of these: its traffic would be told apart by nothing."""
-    users = {option.value: option.line for option in cpe.lists if option.name == "lan"}
+    """A device is one link or a LAN, never two of these: its traffic would be told apart by nothing.
+
+    Whether that holds of interfaces, too, turns out when they have devices (cpe/links.py).
+    """
+    users = {("device", option.value): option.line for option in cpe.lists if option.name == "lan"}
     for section, link in links:
-        line = users.setdefault(link.device, section.line)
+        kind, name = ("device", link.device) if link.device else ("interface", link.interface or "")
+        line = users.setdefault((kind, name), section.line)
         if line != section.line:
-            report.add(section, f"'{link.device}' is already used at line {line}", option="device")
+            report.add(section, f"'{name}' is already used at line {line}", option=kind)
 
 
 def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: _Report) -> None:

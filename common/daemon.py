@@ -30,7 +30,8 @@ from common.system import AlreadyRuns, SystemLacks, Unavailable, lack
 from common.version import VERSION
 
 CONFIG: Final = Path("/etc/config/hybridaccess")
-RUN_DIR: Final = Path("/run/hybrid-access")
+# Not every router has /run; one that is made there would be in its flash memory, and outlive a boot.
+RUN_DIR: Final = Path("/run/hybrid-access" if Path("/run").is_dir() else "/var/run/hybrid-access")
 
 _AGAIN: Final = 3.0  # seconds until what was missing is looked for again
 _TICK: Final = 1.0  # seconds between signs of life meanwhile

@@ -26,7 +26,9 @@ from common.system import SystemLacks, require_program
 _TABLE: Final = "inet hybrid_access"
 _COMMENT: Final = "hybrid-access"
 _SEATS: Final = "hybrid-access-queues"  # iptables' chain with one rule for each worker
-_NOBODY: Final = {4: "0.0.0.0", 6: "::"}  # for a set in which there is nobody: nft takes no empty one
+# For a set in which there is nobody: nft takes no empty one. No device can have that name (dev_valid_name()).
+_NOBODY: Final = {4: "0.0.0.0", 6: "::"}
+_NO_DEVICE: Final = "."
 
 # What a rule needs of the kernel, and what OpenWrt calls the package.
 QUEUE: Final = "queue"
@@ -64,7 +66,7 @@ def rules_directory() -> Path:
 
 def names(elements: Iterable[str]) -> str:
     """A set of device names, for a variable."""
-    return "{ " + ", ".join(f'"{element}"' for element in elements) + " }"
+    return "{ " + ", ".join(f'"{element}"' for element in list(elements) or [_NO_DEVICE]) + " }"
 
 
 def release_map(*runs: tuple[Callable[[int], int], int], workers: int) -> str:

@@ -35,10 +35,12 @@ class Service(Generic[RoleConfig]):
         config: RoleConfig,
         workers: Workers,
         adopt: Callable[[RoleConfig, str], None],
+        look_again: Callable[[], None] = lambda: None,
     ) -> None:
         """``adopt`` changes the box and the workers to another configuration with its text.
 
-        It does so wholly, or raises SystemLacks and does nothing.
+        It does so wholly, or raises SystemLacks and does nothing. ``look_again`` is called before the configuration is
+        read again: who asks for that may know of something else that is new.
         """
         self.config: RoleConfig = config
         self._loop = loop
@@ -46,6 +48,7 @@ class Service(Generic[RoleConfig]):
         self._workers = workers
         self._supervisor = invocation.supervisor
         self._adopt: Callable[[RoleConfig, str], None] = adopt
+        self._look_again = look_again
         self._work: Callable[[], str] = str
         self._trouble = ""  # with the configuration that was read last
         self._stopping: float | None = None  # since when
@@ -88,6 +91,7 @@ class Service(Generic[RoleConfig]):
     def _reload(self, reply: Reply) -> None:
         """Replies with what has changed; with errors nothing has."""
         self._supervisor.reloading(self._loop.now())
+        self._look_again()
         answer: Message = {"changed": [], "errors": []}
         try:
             answer["changed"] = self._read_again()

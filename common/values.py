@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 Network = IPv4Network | IPv6Network
 
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kmg]?)bit")
 _SIZE = re.compile(r"([0-9]{1,15})([kKM]?)")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
@@ -32,6 +33,13 @@ def device(text: str) -> str:
     """A device name: what the kernel takes (dev_valid_name) less what means something else to nft or ip."""
     if not _DEVICE.fullmatch(text):
         raise ValueError(f"'{text}' is not a device name (up to 15 letters, digits and _ . -)")
+    return text
+
+
+def interface(text: str) -> str:
+    """A network as /etc/config/network of OpenWrt calls it, or one that a protocol there adds, such as wan_6."""
+    if not _INTERFACE.fullmatch(text):
+        raise ValueError(f"'{text}' is not the name of an interface (letters, digits and _ . -)")
     return text
 
 

@@ -18,7 +18,8 @@ from common.routing import Routing
 from common.system import SystemLacks
 from common.watch import Watch
 from common.workers import Workers
-from cpe.links import Links
+from cpe.interfaces import Interfaces
+from cpe.links import Change, Links
 from cpe.paths import Paths
 from cpe.probe import Probes
 from cpe.routes import routes
@@ -42,6 +43,8 @@ class Accesses:
         self.links = Links(config, loop.now())
         self.upstream = Upstream()
         self._watch = Watch()
+        self._interfaces = Interfaces(config)
+        self._filled: dict[str, str] = {}  # into nftables' sets
         self._timer: Timer | None = None  # until it has settled
         self._back: Timer | None = None  # until the primary link has been up for long enough
         self._workers: Workers | None = None
@@ -51,6 +54,8 @@ class Accesses:
         self._look: Timer | None = None  # at answers and counters
         self._next_aim = 0.0
         self._deaf = False  # the HAG, it seems
+        if self._interfaces:
+            self._interfaces.ask(loop.now())
         self._observe()
 
     def close(self) -> None:
@@ -80,7 +85,8 @@ class Accesses:
         return [
             {
                 "name": link.name,
-                "device": link.device,
+                "interface": link.interface,
+                "device": self.links.device(link),
                 "role": link.role.value,
                 "addresses": list(usable.addresses.values()) if (usable := self.links.usable(link)) else [],
                 "up": usable is not None,
@@ -116,6 +122,13 @@ class Accesses:
             "down_rate": round(8 * (new.bytes_down - old.bytes_down) / seconds) if old and new else None,
             "up_rate": round(8 * (new.bytes_up - old.bytes_up) / seconds) if old and new else None,
         }
+
+    def look_again(self) -> None:
+        """At the interfaces of OpenWrt: somebody knows that one has another device."""
+        if self._interfaces:
+            self._interfaces.forget()
+            self._interfaces.ask(self._loop.now())
+            self._update()
 
     def _on_change(self) -> None:
         if self._watch.changed() and self._timer is None:
@@ -163,12 +176,22 @@ class Accesses:
         assert self._paths
         now = self._loop.now()
         self._next_aim = now + _AIM
-        devices = {link.name: link.device for link in self._config.links}
-        self.links.health.aim(self._probes.aim(self.links.aims(self._paths.gateways), devices), now)
+        aims = self.links.aims(self._paths.gateways)
+        self.links.health.aim(self._probes.aim(aims, self.links.devices()), now)
+
+    def _changes(self) -> list[Change]:
+        look, now = self._routing.device, self._loop.now()
+        changes = self.links.observe(look, now, self._interfaces.devices)
+        if self._interfaces.lack(self.links.states()):
+            again = self._interfaces.ask(now)
+            if again is not None and self._timer is None:
+                self._timer = self._loop.call_at(again, self._update)
+            changes += self.links.observe(look, now, self._interfaces.devices)
+        return changes
 
     def _observe(self) -> None:
         now = self._loop.now()
-        for change in self.links.observe(self._routing.device, now):
+        for change in self._changes():
             name = change.link.name
             if change.down is None:
                 log.info("link %s is up", name, extra=about(link=name))
@@ -193,11 +216,27 @@ class Accesses:
         try:
             install_routes(self._routing, self._config)
             self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
-            if self._config.inbound:
-                nft.fill({"primary4": f"{{ {self.upstream.address} }}"})
+            sets = self._sets()
+            if sets != self._filled:
+                nft.fill(sets)
+                self._filled = sets
         finally:
             self._workers.tell(self.upstream.told())  # what waits there goes by the routes as they are then
             self._traffic.use(self.links)  # new subflows need the routes; what is down is left whatever the kernel says
+
+    @property
+    def primary(self) -> str:
+        """A set with the primary link's device, for a variable of nftables."""
+        return nft.names(filter(None, [self.links.device(self._config.primary)]))
+
+    def _sets(self) -> dict[str, str]:
+        """What nftables has to know of the links, less what never changes."""
+        links = nft.names(self.links.devices().values())
+        sets = {"links": links, "links_found": links} if self._interfaces else {}
+        if self._config.inbound:
+            sets["primary"] = self.primary
+            sets["primary4"] = f"{{ {self.upstream.address} }}"
+        return sets
 
 
 def install_routes(routing: Routing, config: CpeConfig) -> None:

@@ -33,7 +33,6 @@ from cpe.duties import duties, leg
 from cpe.forwards import NOTE
 from cpe.paths import Paths
 from cpe.traffic import Traffic
-from cpe.upstream import Upstream
 
 NO_LIMIT: Final = 1 << 62  # of connections for each host
 
@@ -106,7 +105,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         undo.callback(routing.clean)
         routing.clean_old(config.table_base, config.rule_priority)
         install_routes(routing, config)
-        _install_rules(undo, config, access.upstream, workers.count)
+        _install_rules(undo, config, access, workers.count)
         access.follow(workers, paths, traffic)
 
         def adopt(new: CpeConfig, text: str) -> None:
@@ -118,7 +117,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             traffic.adopt(new)
             workers.adopt(text, duties(new, access.upstream), new.max_flows, NO_LIMIT)
 
-        service = Service(loop, invocation, config, workers, adopt)
+        service = Service(loop, invocation, config, workers, adopt, access.look_again)
         control = ControlSocket(
             loop,
             invocation.file("sock"),
@@ -133,7 +132,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         )
         undo.callback(control.close)
         for family, name in routing.default_devices().items():
-            if name not in {link.device for link in config.links}:
+            if name not in access.links.devices().values():
                 text = "the default route of %s goes by '%s', which is no link: that is not bonded"
                 log.warning(text, family, name, extra=about(device=name))
         links = " and ".join(link.name for link in config.links)
@@ -149,14 +148,14 @@ def _read(text: str) -> CpeConfig:
     return config
 
 
-def _install_rules(undo: ExitStack, config: CpeConfig, upstream: Upstream, workers: int) -> None:
+def _install_rules(undo: ExitStack, config: CpeConfig, access: Accesses, workers: int) -> None:
     nft.remove_iptables_rules()
     undo.callback(nft.unload)
     nft.load(
         "hybrid-cpe.nft",
         {
             "lan": nft.names(config.lan),
-            "links": nft.names(link.device for link in config.links),
+            "links": nft.names(access.links.devices().values()),
             "leg": f"{leg(config):#x}",
             "release": nft.release_map(
                 (marks.release, config.listen_port), (marks.replay, config.listen_port + INBOUND), workers=workers
@@ -168,8 +167,8 @@ def _install_rules(undo: ExitStack, config: CpeConfig, upstream: Upstream, worke
         nft.load(
             "inbound-cpe.nft",
             {
-                "primary": config.primary.device,
-                "address": upstream.address,
+                "primary": access.primary,
+                "address": access.upstream.address,
                 "note": NOTE,
             },
         )

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from common.config import CpeConfig, LinkConfig
 from common.routing import DeviceState
 from cpe.health import Aim, Health, family_of
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Known:
+    device: str | None  # its name; None of an interface that has none
     state: DeviceState | None  # while the kernel shows it up
     down: str | None  # why; None is up
     since: float
@@ -46,16 +51,20 @@ class Links:
     def __init__(self, config: CpeConfig, now: float) -> None:
         self._config = config
         self.health = Health(config.probe_interval / 1000, config.probe_count)
-        self._known = {link.name: _Known(None, "not looked at yet", now) for link in config.links}
+        self._known = {link.name: _Known(link.device, None, "not looked at yet", now) for link in config.links}
         self._back_from = float("-inf")  # when the primary link came up again, if it was down
 
-    def observe(self, look: Callable[[str], DeviceState | None], now: float) -> list[Change]:
-        """``look`` says what the kernel knows of a device."""
+    def observe(
+        self, look: Callable[[str], DeviceState | None], now: float, named: Mapping[str, str] = _NONE
+    ) -> list[Change]:
+        """``look`` says what the kernel knows of a device, ``named`` are the devices of interfaces."""
+        lacks = self._name(named)
         shown = {}
         for link in self._config.links:
-            state = look(link.device)
-            shown[link.name] = why_down(link.device, state)
-            self._known[link.name].state = None if shown[link.name] else state
+            known = self._known[link.name]
+            state = look(known.device) if known.device else None
+            shown[link.name] = why_down(known.device, state) if known.device else lacks[link.name]
+            known.state = None if shown[link.name] else state
         self.health.keep((name for name, why in shown.items() if why is None), now)
         changes = []
         for link in self._config.links:
@@ -69,6 +78,33 @@ class Links:
                 known.down = down
                 known.been_up |= down is None
         return changes
+
+    def _name(self, named: Mapping[str, str]) -> dict[str, str]:
+        """Notes which devices the links have now; says why of those that have none. No two links share a device."""
+        taken = {device: "of 'list lan'" for device in self._config.lan}
+        taken |= {link.device: f"of link '{link.name}'" for link in self._config.links if link.device}
+        lacks = {}
+        for link in self._config.links:
+            if link.interface is None:
+                continue
+            device = named.get(link.interface)
+            if device is None:
+                lacks[link.name] = f"interface '{link.interface}' has no device"
+            elif device in taken:
+                lacks[link.name] = f"interface '{link.interface}' has device '{device}', which is that {taken[device]}"
+                device = None
+            else:
+                taken[device] = f"of link '{link.name}'"
+            self._known[link.name].device = device
+        return lacks
+
+    def device(self, link: LinkConfig) -> str | None:
+        """The name of its device, whether that is there or not; None of an interface that has none now."""
+        return self._known[link.name].device
+
+    def devices(self) -> dict[str, str]:
+        """Those names, by link, of all links that have one."""
+        return {name: known.device for name, known in self._known.items() if known.device}
 
     def aims(self, gateways: Collection[str]) -> dict[str, Aim]:
         """Who is to be asked over which link, by the HAG's addresses: over IPv4 if that can be, as it takes less."""

@@ -85,7 +85,8 @@ def _link(link: Answer) -> list[Line]:
     return [
         ("link", link["name"]),
         ("role", link["role"]),
-        ("device", link["device"]),
+        *([("interface", link["interface"])] if link.get("interface") else []),
+        ("device", link["device"] or "none"),
         ("state", f"{'up' if link['up'] else 'down'} for {duration(link['since'])}"),
         *([("why", link["reason"])] if link["reason"] else []),
         *([("addresses", ", ".join(link["addresses"]))] if link["addresses"] else []),

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import cpe.daemon
 import hag.daemon
-from common import inventory
-from common.config import Config, ConfigErrors, load
+from common import inventory, netifd
+from common.config import Config, ConfigErrors, CpeConfig, LinkConfig, load
 from common.inventory import Finding
 from common.settings import Sysctl
+from common.system import SystemLacks
 from ctl import display
 
 
@@ -31,13 +32,30 @@ def examine(file: Path) -> list[Finding]:
 def _devices(config: Config) -> Iterator[Finding]:
     uses: dict[str, str] = {}
     if config.cpe:
-        uses |= dict.fromkeys(config.cpe.lan, "lan") | {link.device: f"link '{link.name}'" for link in config.cpe.links}
+        uses |= dict.fromkeys(config.cpe.lan, "lan")
+        uses |= {link.device: f"link '{link.name}'" for link in config.cpe.links if link.device}
+        for link, found in _interfaces(config.cpe):
+            yield found
+            if found.found:
+                uses[found.text] = f"link '{link.name}'"
     if config.hag:
         uses |= dict.fromkeys(config.hag.access, "access") | {config.hag.join_device: "join_device"}
     there = {name for _, name in socket.if_nameindex()}
     for device, use in uses.items():
         text = use if device in there else f"there is none of that name ({use})"
         yield Finding(f"device {device}", device in there, text, needed=True)
+
+
+def _interfaces(config: CpeConfig) -> Iterator[tuple[LinkConfig, Finding]]:
+    """The text of one that is found is its device."""
+    links = [link for link in config.links if link.interface]
+    try:
+        named, lacks = netifd.devices() if links else {}, "it is down, or there is none of that name"
+    except SystemLacks as lack:
+        named, lacks = {}, str(lack)
+    for link in links:
+        device = named.get(link.interface or "")
+        yield link, Finding(f"interface {link.interface}", device is not None, device or lacks, needed=True)
 
 
 def _settings(config: Config | None) -> list[Sysctl]:

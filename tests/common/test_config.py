@@ -472,6 +472,18 @@ def test_the_last_numbers_that_fit() -> None:
     assert hag(HAG + "option listen_port '65472'\noption join_port '65471'").listen_port == 65472
 
 
+def test_a_link_by_the_name_of_its_network() -> None:
+    home = cpe(CPE + XDSL.replace("device 'pppoe-wan'", "interface 'wan'") + LTE)
+    assert (home.primary.device, home.primary.interface) == (None, "wan")
+    assert [(link.device, link.interface) for link in home.secondaries] == [("wwan0", None)]
+
+
+def test_what_is_no_name_of_a_network() -> None:
+    (error,) = complaints(CPE + XDSL.replace("device 'pppoe-wan'", "interface 'w an'"))
+    reason = "'w an' is not the name of an interface (letters, digits and _ . -)"
+    assert error == f"f:4: link 'xdsl', option 'interface': {reason}"
+
+
 def test_addresses_of_both_versions_may_match() -> None:
     rule = bypass("list dst '192.0.2.1'", "list dst '2001:db8::1'", "list src '2001:db8::/32'")
     assert len(rule.dsts) == 2
@@ -499,6 +511,14 @@ def test_addresses_of_both_versions_may_match() -> None:
         (
             CPE + XDSL + LTE.replace("wwan0", "pppoe-wan"),
             ["f:7: link 'lte', option 'device': 'pppoe-wan' is already used at line 3"],
+        ),
+        (
+            CPE + XDSL.replace("device", "interface") + LTE.replace("device 'wwan0'", "interface 'pppoe-wan'"),
+            ["f:7: link 'lte', option 'interface': 'pppoe-wan' is already used at line 3"],
+        ),
+        (
+            CPE + XDSL + " option interface 'wan'",
+            ["f:6: link 'xdsl', option 'interface': 'device' says the same in other words: leave one of them out"],
         ),
         (
             CPE + XDSL + LTE.replace("wwan0", "br-lan"),

@@ -68,6 +68,7 @@ def queue_rules(namespace: Namespace) -> list[str]:
 def test_names() -> None:
     assert nft.names(["lan"]) == '{ "lan" }'
     assert nft.names(["lan", "br-guest"]) == '{ "lan", "br-guest" }'
+    assert nft.names([]) == '{ "." }'
 
 
 def test_release_map() -> None:
@@ -273,7 +274,7 @@ def test_other_peoples_rules_stay(namespace: Namespace, file: str) -> None:
 
 
 INBOUND = {
-    CPE: ("inbound-cpe.nft", {"primary": "xdsl", "address": "198.51.100.2", "note": "note_little"}),
+    CPE: ("inbound-cpe.nft", {"primary": nft.names(["xdsl"]), "address": "198.51.100.2", "note": "note_little"}),
     HAG: (
         "inbound-hag.nft",
         {**nft.prefixes("subscriber", [ip_network("198.51.100.0/24")]), **nft.prefixes("protected", [])},

@@ -41,11 +41,12 @@ class Box:
         self.config = parsed
         self.lte, self.xdsl, self.sat = parsed.links
         self.devices = devices
+        self.named: dict[str, str] = {}
         self.now = 100.0
         self.links = Links(parsed, self.now)
 
     def look(self) -> list[str]:
-        changes = self.links.observe(self.devices.get, self.now)
+        changes = self.links.observe(self.devices.get, self.now, self.named)
         return [f"{change.link.name}: {change.down or 'up'}" for change in changes]
 
     @property
@@ -203,3 +204,57 @@ def test_a_link_over_which_nobody_answers_is_down_but_keeps_its_routes() -> None
     box.devices["ppp0"] = PPP
     assert box.look() == ["xdsl: up"]
     assert box.links.comes_back(box.now) == box.now + 10
+
+
+NAMED = TEXT.replace("device 'ppp0'", "interface 'wan'").replace("device 'wwan0'", "interface 'wwan'")
+
+
+def by_name(**devices: DeviceState) -> Box:
+    box = Box(**devices)
+    parsed = config.parse(NAMED, "f").cpe
+    assert parsed
+    box.config, box.links = parsed, Links(parsed, box.now)
+    box.lte, box.xdsl, box.sat = parsed.links
+    return box
+
+
+def test_links_that_are_named_as_openwrt_names_networks() -> None:
+    box = by_name(ppp0=PPP, wwan0=WWAN)
+    assert box.look() == [
+        "lte: interface 'wwan' has no device",
+        "xdsl: interface 'wan' has no device",
+        "sat: there is no device 'sat0'",
+    ]
+    assert box.links.devices() == {"sat": "sat0"}
+    box.named = {"wan": "ppp0", "wwan": "wwan0", "lan": "br-lan"}
+    assert box.look() == ["lte: up", "xdsl: up"]
+    assert box.links.devices() == {"lte": "wwan0", "xdsl": "ppp0", "sat": "sat0"}
+    assert box.links.usable(box.xdsl) == Usable(11, {V4: "198.51.100.2", V6: "2001:db8:1::2"})
+
+
+def test_a_network_that_gets_another_device() -> None:
+    box = by_name(ppp0=PPP, wwan0=WWAN)
+    box.named = {"wan": "ppp0", "wwan": "wwan0"}
+    box.look()
+    box.devices = {"ppp0": PPP, "wwan1": replace(WWAN, index=19)}
+    assert box.look() == ["lte: there is no device 'wwan0'"]
+    box.named["wwan"] = "wwan1"
+    assert box.look() == ["lte: up"]
+    assert box.links.usable(box.lte) == Usable(19, {V4: "198.51.100.66"})
+    assert box.links.device(box.lte) == "wwan1"
+    del box.named["wwan"]
+    assert box.look() == ["lte: interface 'wwan' has no device"]
+    assert box.links.states().keys() == {"xdsl"}
+
+
+def test_two_links_on_one_device_are_one() -> None:
+    box = by_name(ppp0=PPP, sat0=WWAN)
+    box.named = {"wan": "ppp0", "wwan": "ppp0"}
+    assert "xdsl: interface 'wan' has device 'ppp0', which is that of link 'lte'" in box.look()
+    assert box.links.devices() == {"lte": "ppp0", "sat": "sat0"}
+    box.named = {"wan": "sat0", "wwan": "lan"}
+    assert box.look() == [
+        "lte: interface 'wwan' has device 'lan', which is that of 'list lan'",
+        "xdsl: interface 'wan' has device 'sat0', which is that of link 'sat'",
+    ]
+    assert box.links.usable(box.xdsl) is None

@@ -33,11 +33,12 @@ CPE_STATUS: dict[str, Any] = {
         },
         {
             "name": "lte",
-            "device": "wwan0",
+            "interface": "modem",
+            "device": None,
             "role": "secondary",
             "addresses": [],
             "up": False,
-            "reason": "'wwan0' has no carrier",
+            "reason": "interface 'modem' has no device",
             "since": 0.2,
         },
     ],
@@ -76,9 +77,10 @@ link: xdsl
 
 link: lte
   role: secondary
-  device: wwan0
+  interface: modem
+  device: none
   state: down for under a second
-  why: 'wwan0' has no carrier
+  why: interface 'modem' has no device
 
 workers: 2
   process 1946: 1 connection
@@ -150,9 +152,10 @@ link: xdsl
 
 link: lte
   role: secondary
-  device: wwan0
+  interface: modem
+  device: none
   state: down for under a second
-  why: 'wwan0' has no carrier
+  why: interface 'modem' has no device
   probes: none, the link is down"""
 
 HAG_STATUS = {
