@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lab.errors import LabError
@@ -52,6 +52,10 @@ class Profile:
     loss: float = 0.0
     queue: float = 0.150
     mtu: int = 1500
+
+    def slower(self, times: float) -> "Profile":
+        """The same access with a fraction of its rates."""
+        return replace(self, rate_down=self.rate_down / times, rate_up=self.rate_up / times)
 
     def shapes(self) -> dict[str, dict[str, float]]:
         """The fields of `lab.direction.Shape` for each direction."""

@@ -47,6 +47,11 @@ def command_line() -> argparse.ArgumentParser:
     run.add_argument("--family", type=int, choices=(4, 6), default=4, help="IPv4 (the default) or IPv6")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     run.add_argument("--row", action="append", help="only this row of fidelity, such as 3c; may be repeated")
+    run.add_argument(
+        "--slow-machine",
+        action="store_true",
+        help="slower accesses and looser bounds, for a machine whose processor is emulated",
+    )
     run.set_defaults(command=run_scenario)
 
     demo = commands.add_parser("demo", help="see both accesses alone and bonded, in about a minute")
@@ -77,6 +82,10 @@ def run_scenario(options: argparse.Namespace) -> int:
             scenario = scenario.only(options.row)
         except LabError as error:
             return complain(options, error, USAGE)
+    if options.slow_machine:
+        if scenario.slow is None:
+            return complain(options, f"scenario '{scenario.name}' is not for slow machines", USAGE)
+        scenario = scenario.slow
     check_system()
     try:
         from lab.display import show, showing_progress

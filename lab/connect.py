@@ -5,9 +5,10 @@ import socket
 import time
 
 from lab.errors import LabError
+from lab.patience import PATIENCE
 from lab.topology import Lab
 
-TIMEOUT = 10.0  # seconds
+TIMEOUT = PATIENCE
 
 
 def connect(lab: Lab, family: int, port: int, device: str = "lan") -> tuple[socket.socket, float]:

@@ -14,6 +14,7 @@ from typing import Any
 from lab.access import Access, Kind
 from lab.errors import LabError
 from lab.node import Node
+from lab.patience import PATIENCE
 from lab.process import Process, python_path
 from lab.topology import Lab
 
@@ -72,14 +73,14 @@ class Daemon:
         """Writes its configuration file, which it reads at its next start."""
         self.config_file.write_text(configuration)
 
-    def start(self, timeout: float = 10.0) -> None:
+    def start(self, timeout: float = PATIENCE) -> None:
         """Starts it and returns when it answers. LabError with its log if it ends or is late."""
         command = [*self.starter, sys.executable, "-m", self.role, "--config", str(self.config_file)]
         command += ["--run-dir", str(self.run_dir), "--log-level", self.log_level]
         self._process = self.node.start(command, log=self.log_file, environment=python_path(), name=self.name)
         self._process.wait_until(self.answers, timeout)
 
-    def stop(self, timeout: float = 10.0) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """Asks it to stop, with SIGTERM, and gives its exit status. LabError if it does not stop in time."""
         self.process.signal(signal.SIGTERM)
         return self.process.wait(timeout)
@@ -87,7 +88,7 @@ class Daemon:
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Ends the process itself, not its workers, with a signal; gives the exit status."""
         self.process.signal(number)
-        return self.process.wait(10.0)
+        return self.process.wait(PATIENCE)
 
     def kill_all(self) -> None:
         """Kills it and its workers at one blow, with SIGKILL, and returns when they are dead."""
@@ -96,9 +97,9 @@ class Daemon:
         self.process.signal(signal.SIGKILL)
         for worker in workers:
             signal.pidfd_send_signal(worker, signal.SIGKILL)
-        self.process.wait(10.0)
+        self.process.wait(PATIENCE)
         for worker in workers:
-            select.select([worker], [], [], 10.0)  # readable once it has ended
+            select.select([worker], [], [], PATIENCE)  # readable once it has ended
             os.close(worker)
 
     def restart(self) -> None:
@@ -119,7 +120,7 @@ class Daemon:
         """What `hybridctl status` would show."""
         return self.control("status")
 
-    def control(self, command: str, *, timeout: float = 10.0, **arguments: Any) -> dict[str, Any]:
+    def control(self, command: str, *, timeout: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
         """Sends one command, gives its result. OSError if nobody answers, LabError if the answer is no."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)

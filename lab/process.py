@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from lab.errors import LabError, SystemLacksError
+from lab.patience import PATIENCE
 
 POLL = 0.01  # seconds between two looks at something that offers no way to wait for it
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -100,7 +101,7 @@ class Process:
         self.stop()
         self._log.close()
 
-    def wait_until(self, ready: Callable[[], bool], timeout: float = 10.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], timeout: float = PATIENCE) -> None:
         """Returns when `ready()` is true. LabError with what the process wrote if it ends or is late."""
         deadline = time.monotonic() + timeout
         while not ready():

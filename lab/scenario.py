@@ -41,6 +41,9 @@ class Scenario:
 
     A scenario that consists of rows gives "rows" among its figures (dicts with 'row', 'name', 'ok', 'ms', and 'why' and
     'skipped' where they apply), and `only` makes it one of fewer; LabError for rows that it does not have.
+
+    `slow` shows the same on a machine that is ten to twenty times slower: its accesses and bounds leave out what the
+    machine itself would be measured by.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Scenario:
     run: Callable[[int, Progress], Figures]
     bounds: tuple[Bound, ...] = ()
     only: Callable[[Sequence[str]], "Scenario"] | None = None
+    slow: "Scenario | None" = None
 
     def missed(self, figures: Mapping[str, Any]) -> list[Bound]:
         """The bounds that these figures do not meet."""

@@ -80,7 +80,8 @@ def _settings(node: Node) -> list[str]:
 
 def _queues(node: Node) -> list[str]:
     with node.entered():
-        return [line.split()[0] for line in QUEUES.read_text().splitlines()]
+        # the file comes with the module, which comes with the first queue
+        return [line.split()[0] for line in QUEUES.read_text().splitlines()] if QUEUES.exists() else []
 
 
 def _command(pid: int) -> str:

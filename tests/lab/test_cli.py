@@ -51,6 +51,12 @@ def test_rows_that_there_are_not(arguments: list[str], words: str) -> None:
     assert words in done.stderr
 
 
+def test_not_for_slow_machines() -> None:
+    done = hybrid_lab("run", "forwarding", "--slow-machine")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "hybrid-lab: scenario 'forwarding' is not for slow machines\n"
+
+
 @pytest.mark.root
 def test_rows_of_the_matrix() -> None:
     done = hybrid_lab("run", "fidelity", "--json", "--family", "6", "--row", "8a", "--row", "1a")

@@ -12,6 +12,14 @@ def test_scenarios_are_found_by_name() -> None:
     assert all(name == scenario.name and scenario.summary for name, scenario in found.items())
 
 
+def test_slow_ones_leave_out_nothing_but_speed() -> None:
+    slow = {name: scenario.slow for name, scenario in all_scenarios().items() if scenario.slow}
+    assert slow.keys() == {"bonding", "fail-open", "handshake"}
+    for name, scenario in slow.items():
+        left_out = {it.figure for it in all_scenarios()[name].bounds} - {it.figure for it in scenario.bounds}
+        assert left_out <= {"added_ms_p50"}
+
+
 @pytest.mark.parametrize(
     ("bound", "text", "met", "missed"),
     [
