@@ -257,8 +257,8 @@ class Routing:
     def _our_rules(self, family: int) -> list[_Rule]:
         found = []
         for told in self._kernel.dump(_GET_RULE, _RULE.pack(family, *(0,) * 8)):
-            rule = netlink.attributes(told, _RULE.size)
-            if _number(rule, _FRA_PROTOCOL, U8) == PROTOCOL:
+            if rule_protocol(told) == PROTOCOL:
+                rule = netlink.attributes(told, _RULE.size)
                 for_all = not rule.keys() & {_FRA_SOURCE, _FRA_IIFNAME, _FRA_FWMARK}
                 found.append(_Rule(told, _number(rule, _FRA_PRIORITY), for_all))
         return found
@@ -352,6 +352,11 @@ def _rule(family: int, priority: int, table: int, *match: bytes, source: int = 0
     body = _RULE.pack(family, 0, source, 0, 0, 0, 0, _TO_TABLE, 0) + b"".join(match)
     body += attribute(_FRA_PRIORITY, U32.pack(priority)) + attribute(_FRA_TABLE, U32.pack(table))
     return body + attribute(_FRA_PROTOCOL, U8.pack(PROTOCOL))
+
+
+def rule_protocol(told: bytes) -> int:
+    """Who has put the rule in, as the kernel tells of it after the header: PROTOCOL are we; 0 nobody says."""
+    return _number(netlink.attributes(told, _RULE.size), _FRA_PROTOCOL, U8)
 
 
 def _index(name: str) -> int:

@@ -38,6 +38,7 @@ from hag.accesses import Accesses
 from hag.admit import Admission, InboundAdmission, closed
 from hag.announcement import Announcement
 from hag.subscribers import Subscribers
+from hag.upkeep import Upkeep
 
 SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
@@ -133,8 +134,12 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
         undo.callback(orphans.end)
         undo.callback(routing.clean)
         routing.clean_old(config.table_base, config.rule_priority)
-        routing.deliver_marked(config.table_base, config.rule_priority)
-        routing.replay_marked(config.table_base, config.rule_priority)
+
+        def put_routes() -> None:
+            routing.deliver_marked(config.table_base, config.rule_priority)
+            routing.replay_marked(config.table_base, config.rule_priority)
+
+        undo.callback(Upkeep(loop, put_routes).close)
         _install_rules(undo, config, workers.count)
 
         def adopt(new: HagConfig, text: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from common.routing import PROTOCOL
-from common.watch import Watch
+from common.watch import Guard, Watch
 from lab.netns import Namespace
 
 pytestmark = pytest.mark.root
@@ -61,3 +61,14 @@ def test_more_than_the_socket_holds_is_a_change(namespace: Namespace, watch: Wat
     namespace.configure([f"route add 10.{high}.{low}.0/24 dev wan" for high in range(8) for low in range(256)])
     assert heard(watch)
     assert not watch.changed()
+
+
+@pytest.mark.parametrize("options", ["", "-6"], ids=["IPv4", "IPv6"])
+def test_a_guard_hears_of_what_is_ours_when_it_is_taken_out(namespace: Namespace, options: str) -> None:
+    namespace.configure(["link set lo up"])
+    with closing(Guard()) as guard:
+        for protocol, matters in ((PROTOCOL, True), (3, False)):
+            for kind, entry in (("rule", "priority 700 lookup 99"), ("route", "default dev lo table 99")):
+                for change in ("add", "del"):
+                    namespace.run(["ip", *options.split(), kind, change, *entry.split(), "proto", str(protocol)])
+                    assert heard(guard) == (matters and change == "del")
