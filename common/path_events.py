@@ -100,7 +100,12 @@ class JoinFailed:
     error: int
 
 
-PathEvent = Created | Established | Closed | Announced | SubflowEstablished | SubflowClosed | JoinFailed
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """Anything of the above may have happened, to any connection."""
+
+
+PathEvent = Created | Established | Closed | Announced | SubflowEstablished | SubflowClosed | JoinFailed | EventsLost
 
 
 def read(message: bytes) -> PathEvent | None:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from common import netlink
-from common.log import log
 from common.netlink import GENERIC_HEADER, U8, U16, U32, Attributes, Netlink, attribute, attributes, nested
-from common.path_events import Endpoint, JoinFailed, PathEvent, read
+from common.path_events import Endpoint, EventsLost, JoinFailed, PathEvent, read
 from common.system import SystemLacks, Unavailable
 
 _FAMILY: Final = "mptcp_pm"
@@ -103,7 +102,8 @@ class PathManager:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                log.warning("path events were lost: some connections may stay without further subflows")
+                self._orders.clear()  # their answers may be among what is lost
+                yield EventsLost()
                 continue
             yield from self._read(data)
 

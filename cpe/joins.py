@@ -17,6 +17,7 @@ is gone (RM_ADDR, RFC 8684 section 3.4.2): whoever has sent into it sends that a
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,7 @@ _LONGEST_WAIT: Final = 30.0
 _HOPE: Final = 30.0  # seconds without any subflow after which no more are ordered
 _HEARD: Final = 256  # announcements that connections share
 _VOTES: Final = 16  # that an announced address can be ahead of others
+_GONE: Final = 3  # refusals in a row by which the kernel says that there is no such connection
 _FIRST: Final = 0  # address id of a connection's first subflow
 _AT_ONCE: Final = 100  # connections whose plan is carried out in one go
 _AGAIN: Final = 1.0  # seconds until a priority is told once more: it goes in one ACK, which nobody confirms
@@ -97,6 +99,7 @@ class _Subflow:
     asked: tuple[Endpoint, Endpoint] | None = None  # last; the kernel keeps the id for that address until it is left
     wait: float = _FIRST_WAIT
     backup: bool = False
+    refusals: int = 0
 
 
 @dataclass(slots=True)
@@ -234,10 +237,8 @@ class Joins:
                 return self._orders(token, known)
             case SubflowEstablished(token, local, remote) if self._is_ours(token, local.id):
                 known = self._known[token]
+                self._is_up(token, local, remote)
                 # not every kernel takes the flag of an order to join: so that it is to be a backup is told besides
-                known.subflows[local.id] = _Subflow((local, remote), (local, remote))
-                known.dead_since = None
-                self._retries.pop((token, local.id), None)
                 return self._leave_dead(token, known) + self._priorities(token, known, now)
             case SubflowClosed(token, local) if token in self._known and local.id == _FIRST:
                 known = self._known[token]
@@ -248,9 +249,34 @@ class Joins:
                 ends = self._known[token].subflows[local.id].ends
                 if ends is None or ends[0].port == local.port:  # and not one before
                     self._try_later(token, local.id, now)
-            case JoinFailed(token, id) if self._is_ours(token, id):
-                self._try_later(token, id, now)
+            case JoinFailed(token, id, error) if self._is_ours(token, id):
+                if self._is_gone(token, id, error):
+                    self._forget(token)
+                else:
+                    self._try_later(token, id, now)
         return []
+
+    def reconcile(self, found: Mapping[int, Iterable[tuple[Endpoint, Endpoint]]], now: float) -> list[Order]:
+        """News was lost: these are the connections that there are, with the ends of their subflows."""
+        orders: list[Order] = []
+        for token, known in list(self._known.items()):
+            if token not in found:
+                self._forget(token)
+                continue
+            there = {local.id: (local, remote) for local, remote in found[token]}
+            if known.family is not None and _FIRST not in there:
+                known.first_up = False
+            for id, subflow in list(known.subflows.items()):
+                if id not in there:
+                    if (token, id) not in self._retries:
+                        self._try_later(token, id, now)
+                elif subflow.ends is None or subflow.ends[0].port != there[id][0].port:
+                    self._is_up(token, *there[id])
+            self._note_death(token, now)
+            orders += self._leave_dead(token, known)
+            orders += self._orders(token, known)
+            orders += self._priorities(token, known, now)
+        return orders
 
     def next_retry(self) -> float | None:
         """When retry() has something to do."""
@@ -391,6 +417,18 @@ class Joins:
     def _is_ours(self, token: int, id: int) -> bool:
         """Not the first subflow, and not one of another program on this box."""
         return token in self._known and id in self._known[token].subflows
+
+    def _is_up(self, token: int, local: Endpoint, remote: Endpoint) -> None:
+        known = self._known[token]
+        known.subflows[local.id] = _Subflow((local, remote), (local, remote))
+        known.dead_since = None
+        self._retries.pop((token, local.id), None)
+
+    def _is_gone(self, token: int, link: int, error: int) -> bool:
+        """By what the kernel says of orders: EINVAL for a token that it does not know, but not for that alone."""
+        subflow = self._known[token].subflows[link]
+        subflow.refusals = subflow.refusals + 1 if error == errno.EINVAL else 0
+        return subflow.refusals >= _GONE
 
     def _try_later(self, token: int, link: int, now: float) -> None:
         subflow = self._known[token].subflows[link]

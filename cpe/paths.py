@@ -9,8 +9,9 @@ from typing import Final
 from common.config import CpeConfig
 from common.log import about, log
 from common.loop import IN, Loop, Timer
-from common.path_events import Endpoint
+from common.path_events import Endpoint, EventsLost
 from common.path_manager import PathManager
+from common.survey import survey
 from cpe import joins
 from cpe.joins import Join, Joins, Leave, Order, Plans
 from cpe.links import Links
@@ -18,6 +19,7 @@ from cpe.steering import Lane
 
 _COMPANY: Final = 0.02  # seconds that path events wait for others
 _BREATH: Final = 0.005  # seconds between parts of work that is not done in one go
+_SURVEY: Final = 1.0  # seconds from a loss of events, which comes with a flood of them, to the look at what there is
 
 
 class Paths:
@@ -33,6 +35,7 @@ class Paths:
         self._manager = PathManager()
         self._joins = Joins(_join_endpoints(config))
         self._timer: Timer | None = None
+        self._survey: Timer | None = None
         self._watch()
 
     def close(self) -> None:
@@ -88,9 +91,25 @@ class Paths:
 
     def _read(self) -> None:
         for event in self._manager.events():
+            if isinstance(event, EventsLost):
+                self._look_around_later()
+                continue
             log.debug("%s", event)
             self._perform(self._joins.handle(event, self._loop.now()))
         self._arm()
+
+    def _look_around_later(self) -> None:
+        if self._survey is None:
+            log.warning("path events were lost: some connections may stay without further subflows")
+            self._survey = self._loop.call_later(_SURVEY, self._look_around)
+
+    def _look_around(self) -> None:
+        self._survey = None
+        self._read()  # first, since what is told is older than what is found
+        found = survey()
+        if found is not None:
+            self._perform(self._joins.reconcile(found, self._loop.now()))
+            self._arm()
 
     def _arm(self) -> None:
         when = self._joins.next_retry()

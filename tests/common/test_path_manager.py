@@ -17,12 +17,14 @@ from common.path_events import (
     Created,
     Endpoint,
     Established,
+    EventsLost,
     JoinFailed,
     PathEvent,
     SubflowClosed,
     SubflowEstablished,
 )
 from common.path_manager import Announcer, PathManager, SubflowLimit
+from common.survey import survey
 from common.system import SystemLacks
 from common.transparent import MPTCP, TCP
 from lab.netns import Namespace
@@ -102,6 +104,7 @@ class Network:
 
     def _listener(self) -> socket.socket:
         listener = socket.socket(self.family, socket.SOCK_STREAM, MPTCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("", PORT))
         listener.listen()
         return listener
@@ -205,6 +208,34 @@ def test_a_join_that_the_kernel_does_not_take(network: Network) -> None:
     failed = network.wait_for(JoinFailed)
     assert failed.token == token
     assert failed.error in (errno.EADDRNOTAVAIL, errno.EINVAL)
+
+
+def test_lost_events_are_told_of_and_a_survey_finds_what_there_is(network: Network) -> None:
+    network.announcer.allow(8)
+    network.announcer.announce(network.announced)
+    near, _ = network.connect()
+    announced = network.wait_for(Announced)
+    network.paths.join(announced.token, network.lte, announced.remote)
+    joined = network.wait_for(SubflowEstablished)
+    network.paths._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    network.paths.join(4711, network.lte, network.announced)
+    others = [network.connect() for _ in range(3)]
+    for end in others.pop():
+        end.close()
+    network.wait_for(EventsLost)
+    assert network.paths._orders == {}
+    with network.cpe.entered():
+        if survey() is None:
+            pytest.skip("the kernel does not tell of Multipath TCP sockets (CONFIG_INET_MPTCP_DIAG)")
+        until(lambda: set(survey() or {}) == {mptcp.token(near), *(mptcp.token(other) for other, _ in others)})
+        found = survey()
+    assert found is not None
+    first, second = sorted(found[announced.token], key=lambda ends: ends[0].id)
+    assert [end.address for end in first] == [near.getsockname()[0], SERVER[network.family]]
+    assert [(end.id, end.port) for end in first] == [(0, near.getsockname()[1]), (0, PORT)]
+    assert [(end.address, end.id, end.port) for end in second] == [
+        (end.address, end.id, end.port) for end in (joined.local, joined.remote)
+    ]
 
 
 # What the kernel tells of a socket

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which connection gets which subflow, and when: transcripts.
 
-A line is news (>>) or an order (<<). Connections are numbers, links have their names, `>> after 1` lets a second
+A line is news (>>) or an order (<<). Connections are numbers, links have their names (0 is the first subflow's place),
+`>> found 1 0 lte, 2 0` says which connections and subflows there are after a loss of news, `>> after 1` lets a second
 pass, `>> up xdsl lte` says which links are up. The links: xdsl is the primary one and up from the beginning, lte has
 both families, sat only IPv6, gsm only IPv4.
 """
@@ -95,6 +96,11 @@ class Player:
             case ["renumbered", name, address]:
                 others = [link for link in LINKS.values() if link.id in self.joins._links and link.name != name]
                 return self.joins.use([*others, replace(LINKS[name], addresses={V4: address})])
+            case ["found", *_]:
+                told = [one.split() for one in " ".join(words[1:]).split(", ")]
+                remote = Endpoint(HAG4, 9001, 1)
+                found = {int(token): [(local(link), remote) for link in links] for token, *links in told}
+                return self.joins.reconcile(found, self.now)
             case ["grown", token]:
                 return self.joins.grown(int(token), (DEFAULT, "xdsl"), self.now)
             case ["grown", token, policy]:
@@ -717,3 +723,76 @@ def test_a_plan_is_carried_out_a_hundred_connections_at_a_time() -> None:
     while player.joins.next_retry() is not None:
         counts.append(len(player.joins.retry(player.now)))
     assert counts == [100, 100, 50] * 2
+
+
+# News that is lost
+
+
+def test_a_connection_that_is_not_there_is_forgotten() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow-closed 1 lte", ">> found 2 0", ">> after 3600", ">> grown 1")
+    assert player.joins.next_retry() is None
+    assert not player.joins._known
+
+
+def test_without_news_of_its_end_it_is_forgotten_after_some_refusals() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4)
+    for wait in (1, 2):
+        player.play(">> join-failed 1 lte EINVAL", f">> after {wait}", LTE4)
+    player.play(">> join-failed 1 lte EINVAL", ">> after 3600", ">> grown 1")
+    assert player.joins.next_retry() is None
+    assert not player.joins._known
+
+
+def test_another_answer_in_between_shows_that_it_is_there() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4)
+    for wait, error in enumerate(("EINVAL", "EINVAL", "ENOTCONN", "EINVAL", "EINVAL")):
+        player.play(f">> join-failed 1 lte {error}", f">> after {min(2**wait, 30)}", LTE4)
+
+
+def test_a_subflow_that_came_up_unheard() -> None:
+    player = Player(LTE, SAT)
+    player.play(*READY6, LTE6, SAT6, ">> found 1 0 lte sat", ">> after 3600")
+    assert player.joins.links_of(1) == ("lte", "sat")
+
+
+def test_a_subflow_that_went_down_unheard() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> found 1 0")
+    assert player.joins.links_of(1) == ()
+    player.play(">> after 0.99", ">> after 0.01", LTE4)
+
+
+def test_an_order_that_was_refused_unheard() -> None:
+    Player(LTE).play(*READY4, LTE4, ">> found 1 0", ">> after 1", LTE4)
+
+
+def test_a_first_subflow_that_went_down_unheard() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> found 1 lte", XDSL4)
+    assert player.joins.lost_first(1)
+
+
+def test_all_subflows_down_unheard() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> found 1", XDSL4, ">> after 1", LTE4)
+    player.play(">> join-failed 1 lte ENETUNREACH", ">> join-failed 1 xdsl ENETUNREACH", ">> after 30")
+
+
+def test_a_look_that_finds_what_was_known_changes_nothing() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", ">> found 1 0 lte", ">> found 1 0 lte", ">> after 3600")
+    player.play(">> subflow-closed 1 lte", ">> found 1 0", ">> after 1", LTE4)
+
+
+def test_a_link_that_went_down_meanwhile_is_left_once_the_connection_is_known_to_have_another() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> up lte", ">> found 1 0 lte", LEAVE_FIRST)
+
+
+def test_a_connection_that_is_not_established_yet_has_lost_nothing() -> None:
+    player = Player(LTE)
+    player.play(">> created 1", ">> found 1", *READY4[1:], LTE4)
+    assert not player.joins.lost_first(1)
