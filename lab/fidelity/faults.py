@@ -20,8 +20,9 @@ from typing import Final
 
 from lab.access import LTE, WAYS, XDSL, Access, Cut, Way
 from lab.bonded import Pair
-from lab.fidelity.bench import BLOCK, Bench, equal, expect
+from lab.fidelity.bench import BLOCK, Bench, Ends, equal, exchange, expect
 from lab.fidelity.matrix import row
+from lab.topology import subscriber_route
 
 PATIENCE = 60.0  # seconds that a connection may stand still or a transfer take
 LIVES = {"up": 150_000, "down": 450_000}  # bytes from a fault's beginning on that show that it does
@@ -30,6 +31,7 @@ AHEAD = 1 << 19  # bytes that are sent and have not arrived, at most: what a fau
 SLOWER = 0.05
 QUEUE = 0.03  # seconds
 LOST = 2  # packets, at least
+COPY = 2.5  # seconds, at most, until the next SYN of a client, which comes after one
 
 
 def failing() -> Pair:
@@ -106,6 +108,29 @@ def access_vanishes(bench: Bench) -> None:
             stream.until_moved(LIVES[way])
         for stream in streams.values():
             stream.end()
+
+
+@row("11j", "the primary access gone for all to see while a SYN waits for an answer", setup=failing, slow=True)
+def access_vanishes_under_a_syn(bench: Bench) -> None:
+    """It goes by the other access, where nobody asks for Multipath TCP: at once, or as the client's next copy."""
+    xdsl, listener, client = bench.lab.xdsl, bench.listen(), bench.client()
+    client.setblocking(False)
+    xdsl.blackhole(True)  # or the answer would be there before
+    bench.undo(lambda: mend(bench, xdsl))
+    client.connect_ex(listener.getsockname()[:2])
+    bench.until(
+        lambda: [flow["state"] for flow in bench.flows(bench.cpe)] == ["held"], lambda: "the router does not hold it"
+    )
+    bench.lab.hag.configure([subscriber_route(bench.lab.cpe, "lte")])  # what the operator's routing does then
+    bench.undo(lambda: bench.lab.hag.configure([subscriber_route(bench.lab.cpe, "xdsl")]))
+    with struck(bench, xdsl, DOWN), bench.counts(bench.cpe, "passed: primary link is down"):
+        listener.settimeout(COPY)
+        server = listener.accept()[0]
+        bench.undo(server.close)
+        server.settimeout(PATIENCE)
+        client.settimeout(PATIENCE)
+        exchange(Ends(client, server))
+        equal("flows on the router", bench.flows(bench.cpe), [])
 
 
 def access_of(bench: Bench) -> Access:
