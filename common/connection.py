@@ -149,6 +149,11 @@ class Connection:
         leg = self._leg
         return self._owner.tries_plain and leg is not None and leg.proto == MPTCP and _silent(leg)
 
+    @property
+    def since(self) -> float:
+        """When the SYN was released or, while it is held, the client was last heard: of one that is not open yet."""
+        return self.deadline - self.lifetime
+
     def is_left(self, seq: int) -> bool:
         """Whether the client, whose SYN has this number, has begun anew where this one is still to reach a slow server.
 

@@ -127,6 +127,7 @@ class Gate:
         self._replay = replay
         self._sweeping = False
         self._waiting = 0
+        self._put_off: dict[int, QueuedPacket] = {}  # SYNs that are to be looked at again, by number
         self._next_complaint = 0.0  # not before, by the loop's clock
         self._role = role
         self._listeners = listeners
@@ -141,6 +142,7 @@ class Gate:
             return
         for connection in self._held():  # goes with the queue
             connection.handle(Event.EXPIRED)
+        self._put_off.clear()
         self.loop.remove(self.queue.fileno())
         self.queue.close()
         for listener in self._listeners:
@@ -169,10 +171,26 @@ class Gate:
 
     def take(self, syn: Held) -> None:
         """Soon, when its connection is forgotten."""
-        self.loop.call_soon(lambda: self._look_again(QueuedPacket(syn.id, syn.mark, syn.device, syn.payload)))
+        queued = self._put_off[syn.id] = QueuedPacket(syn.id, syn.mark, syn.device, syn.payload)
+        self.loop.call_soon(partial(self._look_again, queued))
 
     def _held(self) -> list[Connection]:
         return [connection for connection in self._opening.values() if connection.state is State.HELD]
+
+    def queue_ended(self, since: float) -> None:
+        """Somebody has ended the queue then, by the loop's clock, and will have it begin anew, numbers and all.
+
+        The kernel has dropped what waited there, so whose SYN was released since then has none at the listener. The
+        server legs go as well: one with its client's address would have the answers to what the client tries now.
+        """
+        if not self._listeners:
+            return
+        self._put_off.clear()
+        for queued in self.queue.packets(sys.maxsize):
+            self.queue.verdict(queued.id, DROP, queued.mark)
+        for connection in list(self._opening.values()):
+            if connection.state is State.HELD or connection.since >= since:
+                connection.handle(Event.EXPIRED)
 
     def describe(self) -> list[dict[str, Any]]:
         now = self.loop.now()
@@ -344,6 +362,7 @@ class Gate:
         if tries == len(_AGAIN) or self._waiting >= _WAITING:
             return False
         self._waiting += 1
+        self._put_off[queued.id] = queued
         self.loop.call_later(_AGAIN[tries], partial(self._wait_no_more, queued, tries + 1))
         return True
 
@@ -352,7 +371,8 @@ class Gate:
         self._look_again(queued, tries)
 
     def _look_again(self, queued: QueuedPacket, tries: int = 0) -> None:
-        if self._listeners:
+        if self._put_off.get(queued.id) is queued:
+            del self._put_off[queued.id]
             self._take(queued, tries)
 
     def _full(self, host: Hashable) -> str | None:

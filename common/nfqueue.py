@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -123,11 +124,16 @@ class Queue:
                 raise
 
     def withdraw(self) -> None:
-        """Ends the queue as close() does, though its reader, another process with this socket, still has it."""
+        """Ends the queue as close() does, though its reader, another process with this socket, still has it.
+
+        What has not been read of it never will be: by the time it is, those packets' copies may have passed.
+        """
         self._send(_attribute(_CFG_CMD, struct.pack(">BBH", _CMD_UNBIND, 0, 0)))
+        for _ in self.packets(sys.maxsize):
+            pass
 
     def restore(self) -> None:
-        """Undoes withdraw(). The answers are for the reader, who knows nothing of it and passes over them."""
+        """Undoes withdraw(), but packets' numbers begin anew. The reader passes over the kernel's answers."""
         for attributes in self._setting():
             self._send(attributes)
 

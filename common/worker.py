@@ -125,6 +125,10 @@ class Worker:
         match message:
             case {"ask": "alive"}:
                 self._channel.send({"alive": len(self._connections)})
+            case {"anew": float(since)}:
+                for gate in self._gates:
+                    gate.queue_ended(since)
+                self._channel.send({"anew": since})
             case {"ask": "status", "id": number}:
                 self._channel.send({"answer": number, "pid": os.getpid(), **self._status()})
             case {"ask": "flows", "id": number}:

@@ -25,6 +25,7 @@ from common.loop import Callback, Loop
 from common.marks import MAX_WORKERS
 from common.nfqueue import Queue
 from common.orphans import Orphans
+from common.pulse import Pulse, Step
 from common.replay import Replay
 from common.room import Limits
 from common.system import SystemLacks, Unavailable, families
@@ -34,9 +35,6 @@ _ANSWER_WITHIN: Final = 3.0  # seconds
 _SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
 _GIVE_UP: Final = 5  # short lives in a row
 _WATCH: Final = 1.0  # seconds between questions whether a worker is alive
-# How many of them in a row may stay without an answer: until new connections pass unbonded, which a worker that is only
-# slow survives; until it is killed in a way that shows where it hangs; until it is killed.
-_DOUBT, _SILENCE, _DEAF = 2, 6, 7
 _STOPPING: Final = 2.0  # seconds that a worker may take to stop
 _DRAINED: Final = 0.05  # seconds between looks whether the last connection has ended
 _DYING: Final = 0.5  # and to be gone after it has hung up
@@ -57,7 +55,7 @@ class _Seat:
     since: float
     queues: Sequence[Queue]  # the worker's own, in our hands too
     short_lives: int = 0
-    silent: int = 0  # times it was asked since it last said anything
+    pulse: Pulse = field(default_factory=Pulse)
     flows: int = 0  # when it last said
 
     @property
@@ -67,10 +65,6 @@ class _Seat:
     @property
     def about(self) -> dict[str, dict[str, str]]:
         return about(worker=self.number)
-
-    @property
-    def hangs(self) -> bool:
-        return self.silent > _DOUBT
 
     def let_go(self) -> None:
         """The queues are the worker's alone."""
@@ -126,7 +120,7 @@ class Workers:
     def summary(self) -> str:
         """In a line, how they are."""
         flows = sum(seat.flows for seat in self._seats.values())
-        hang = [f"worker {seat.number} does not answer" for seat in self._seats.values() if seat.hangs]
+        hang = [f"worker {seat.number} does not answer" for seat in self._seats.values() if seat.pulse.hangs]
         return "; ".join([f"{flows} {'connection' if flows == 1 else 'connections'} now", *hang])
 
     def status(self, head: Message, reply: Reply, counted: Mapping[str, int] | None = None) -> None:
@@ -253,36 +247,43 @@ class Workers:
         return entrances
 
     def _watch(self) -> None:
-        """A worker that hangs keeps every new connection of its queue waiting: only without the queue do they pass."""
+        """Asks all workers whether they are alive."""
         for seat in self._seats.values():
-            if seat.silent == _DOUBT:
+            self._do(seat, seat.pulse.ask(self._loop.now()))
+            seat.channel.send({"ask": "alive"})
+        self._loop.call_later(_WATCH, self._watch)
+
+    def _do(self, seat: _Seat, step: Step | None) -> None:
+        match step:
+            case Step.WITHDRAW:
                 log.warning(
                     "worker %d (process %d) does not answer: its connections pass", *seat.name, extra=seat.about
                 )
                 for queue in seat.queues:
                     queue.withdraw()
-            elif seat.silent == _SILENCE:
+            case Step.BEGIN_ANEW:
+                seat.channel.send({"anew": seat.pulse.withdrawn})
+            case Step.RESTORE:
+                log.info("worker %d (process %d) answers again", *seat.name, extra=seat.about)
+                for queue in seat.queues:
+                    queue.restore()
+            case Step.ABORT:
                 log.error("worker %d (process %d) hangs: it is killed", *seat.name, extra=seat.about)
                 os.kill(seat.pid, signal.SIGABRT)
                 os.kill(seat.pid, signal.SIGCONT)  # one that is stopped does not hear it otherwise
-            elif seat.silent >= _DEAF:
+            case Step.KILL:
                 os.kill(seat.pid, signal.SIGKILL)
-            seat.silent += 1
-            seat.channel.send({"ask": "alive"})
-        self._loop.call_later(_WATCH, self._watch)
 
     def _on_message(self, number: int, message: Message) -> None:
         seat = self._seats[number]
-        if seat.hangs:
-            log.info("worker %d (process %d) answers again", *seat.name, extra=seat.about)
-            for queue in seat.queues:
-                queue.restore()
-        seat.silent = 0
+        self._do(seat, seat.pulse.heard())
         match message:
             case {"grown": dict(tokens)}:
                 self._on_grown(tokens)
             case {"alive": int(flows)}:
                 seat.flows = flows
+            case {"anew": float(since)}:
+                self._do(seat, seat.pulse.begun(since))
             case {"answer": int(question)} if question in self._questions:
                 self._questions[question].answers.append({"worker": number, **message})
                 self._waits_no_more(question, number)

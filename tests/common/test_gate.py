@@ -70,6 +70,8 @@ class FakeQueue:
 
 
 class FakeConnection:
+    since = 0.0
+
     def __init__(self) -> None:
         self.copies: list[int] = []
         self.events: list[Event] = []
@@ -270,4 +272,25 @@ def test_an_address_family_without_a_listener_passes() -> None:
     loop.run()
     assert queue.verdicts == [(1, ACCEPT)]
     assert tested.counters == {"passed: this box lacks the address family": 1}
+    tested.close()
+
+
+def test_a_queue_that_has_ended_leaves_nothing_behind_that_would_meet_others_packets() -> None:
+    queue = FakeQueue()
+    tested, loop = gate(queue, lambda *_: Decision())
+    held, released, unreleased = (FakeConnection() for _ in range(3))
+    released.state = unreleased.state = State.RELEASED
+    released.since, unreleased.since = 99.9, 100.1
+    three = (held, released, unreleased)
+    tested._opening = {(*KEY[:3], port): it for port, it in enumerate(three)}  # type: ignore[misc]
+    queue.put(7, syn())
+    tested._wait(QueuedPacket(6, 0, 0, syn()), 0)
+    tested.queue_ended(since=100.0)
+    assert [it.events for it in three] == [[Event.EXPIRED], [], [Event.EXPIRED]]
+    assert queue.verdicts == [(7, DROP)]
+    queue.put(6, syn(("MD5", bytes(16))))
+    loop.call_later(0.05, loop.stop)  # longer than a SYN waits for its address pair the first time
+    loop.run()
+    assert queue.verdicts == [(7, DROP), (6, ACCEPT)]
+    tested._opening = {}
     tested.close()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A worker that hangs is neither dead nor alive: its queue has an owner, and no SYN gets an answer."""
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -76,3 +79,48 @@ def test_a_worker_that_was_only_slow_goes_on(pair: Pair) -> None:
         connect(pair.lab, 6, server.port)[0].close()
         assert pair.bonded() == before + 1
         assert worker(pair.cpe) == slow
+
+
+SILENT, SILENT_TOO = 7001, 7002  # ports of a server that drops what comes for them
+SILENCE = (
+    f"table inet silent {{ chain in {{ type filter hook input priority 0; tcp dport {SILENT}-{SILENT_TOO} drop; }}; }}"
+)
+
+
+def knock(pair: Pair, family: int, port: int) -> socket.socket:
+    """A client that waits for the server's answer."""
+    with pair.lab.client.entered():
+        client = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    client.setblocking(False)
+    client.connect_ex((pair.lab.server.address("core", family), port))
+    return client
+
+
+def held(pair: Pair) -> list[int]:
+    """The server's ports of those that are."""
+    flows: Any = pair.cpe.control("flows")
+    return [flow["server_port"] for flow in flows if flow["state"] == "held"]
+
+
+@pytest.mark.full
+def test_what_a_slow_worker_held_decides_on_nobody_elses_syn(pair: Pair) -> None:
+    """The queue that it gets back numbers packets from 1 again: those before and after have numbers in common."""
+    server, slow = TcpServer(pair.lab.server, port=SILENT), worker(pair.cpe)
+    with contextlib.ExitStack() as undo:
+        pair.lab.server.run(["nft", "-f", "-"], text=SILENCE)
+        undo.callback(pair.lab.server.run, ["nft", "delete", "table", "inet", "silent"])
+        old = [knock(pair, family, server.port) for family in (4, 6)]
+        until(lambda: held(pair) == [SILENT, SILENT], "their SYNs are held")
+        logged = len(pair.cpe.log)
+        os.kill(slow, signal.SIGSTOP)
+        until(lambda: "its connections pass" in pair.cpe.log[logged:], "it is noticed")
+        for client in old:
+            client.close()  # no copy comes any more
+        os.kill(slow, signal.SIGCONT)
+        until(lambda: "answers again" in pair.cpe.log[logged:], "it is noticed")
+        assert held(pair) == []
+        new = [undo.enter_context(knock(pair, 4, SILENT_TOO)) for _ in range(32)]
+        until(lambda: held(pair) == [SILENT_TOO] * len(new), "their SYNs are held")
+        assert worker(pair.cpe) == slow
+        for client in new:
+            client.close()
