@@ -25,7 +25,7 @@ All tables are bounded. No host fills the first: one that has its share of it fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -64,31 +64,49 @@ class _Host:
     mark: _Mark | None = None
 
 
+News = list[Any]  # what one worker has found out, in what JSON has
+
+
 class Blackholes:
-    """What one worker has learnt. Addresses are text, times seconds of one clock."""
+    """What has been learnt. Addresses are text, times seconds of one clock.
+
+    Each worker has its own, and hears of what the others' find out.
+    """
 
     def __init__(self, syns: int) -> None:
         """``syns`` is how many times the kernel sends a SYN with the option before it leaves it out."""
         self._syns = syns
+        self._tell: Callable[[News], None] = lambda news: None
         self._destinations: dict[str, _Mark] = {}
         self._taught: Counter[str] = Counter()  # marks by host
         self._stripped: dict[str, _Mark] = {}  # by host
         self._hosts: dict[bool, dict[str, _Host]] = {False: {}, True: {}}  # by whether IPv6
 
+    def share(self, tell: Callable[[News], None]) -> None:
+        """``tell`` gets whatever changes what is known here, for the others' hear()."""
+        self._tell = tell
+
+    def hear(self, news: News) -> None:
+        """What another one has found out, in its words."""
+        match news:
+            case ["tries", str(host), str(destination), float(now)]:
+                self._wait_for_trial(self._marks(host, destination), now)
+            case ["answered", str(host), str(destination)]:
+                self._answered(host, destination)
+            case ["lost", str(host), str(destination), float(began), float(now)]:
+                self._lost(host, destination, began, now)
+            case ["proved", str(host), bool(carried), float(began), float(now)]:
+                self._proved(host, carried, began, now)
+
     def avoid(self, host: str, destination: str, now: float) -> str | None:
         """Why a new connection had better pass unbonded. None: it is to try, and others wait for what it finds out."""
-        known = self._hosts[":" in host].get(host)
-        marks = (
-            (self._destinations.get(destination), DESTINATION),
-            (known.mark if known else None, EVERYWHERE),
-            (self._stripped.get(host), STRIPPED),
-        )
+        marks = self._marks(host, destination)
         for mark, why in marks:
-            if mark is not None and now < mark.until:
+            if now < mark.until:
                 return why
-        for mark, _ in marks:
-            if mark is not None:
-                mark.until = now + TRIAL
+        if marks:
+            self._wait_for_trial(marks, now)
+            self._tell(["tries", host, destination, now])
         return None
 
     def learn(self, host: str, destination: str, answer: Answer | None, began: float, now: float) -> str | None:
@@ -99,28 +117,33 @@ class Blackholes:
         earlier SYN, or late, comes from a slow server; the HAG held the SYN, option and all, as long as that took.
         """
         if answer is None:
-            self._answered(host, destination)
+            self._note_answer(host, destination)
             return None
         plain = answer.copies - (0 if answer.anew else self._syns)  # SYNs without the option, but for the first of them
         if plain >= 0 and answer.after < APART:
             if plain == 0:
-                self._lost(host, destination, began, now)
+                self._note_loss(host, destination, began, now)
             return LOST
-        self._answered(host, destination)
+        self._note_answer(host, destination)
         return REFUSED if plain < 0 else LATE
 
     def proved(self, host: str, _destination: str, carried: bool, began: float, now: float) -> None:
         """A connection that began as Multipath TCP goes on as such, or has lost the option on its way."""
-        mark = self._stripped.get(host)
+        if self._proved(host, carried, began, now):
+            self._tell(["proved", host, carried, began, now])
+
+    def _proved(self, host: str, carried: bool, began: float, now: float) -> bool:
+        """Whether that is news."""
         if carried:
-            if mark is not None:
-                del self._stripped[host]
-        elif mark is not None:
+            return self._stripped.pop(host, None) is not None
+        mark = self._stripped.get(host)
+        if mark is not None:
             _renew(mark, began, now)
         else:
             if len(self._stripped) >= HOSTS:
                 del self._stripped[next(iter(self._stripped))]
             self._stripped[host] = _Mark(host, now, now + FIRST)
+        return True
 
     def describe(self, now: float) -> list[dict[str, Any]]:
         """What is avoided now, for people and programs: 'destination', or 'host' for all of its, and 'seconds' left."""
@@ -137,10 +160,37 @@ class Blackholes:
                 if host.mark is not None:
                     yield host.mark
 
-    def _answered(self, host: str, destination: str) -> None:
-        if self._destinations:
-            self._forget(destination)
-        self._hosts[":" in host].clear()
+    def _marks(self, host: str, destination: str) -> list[tuple[_Mark, str]]:
+        """Those that stand against a connection, each with its reason."""
+        known = self._hosts[":" in host].get(host)
+        marks = (
+            (self._destinations.get(destination), DESTINATION),
+            (known.mark if known else None, EVERYWHERE),
+            (self._stripped.get(host), STRIPPED),
+        )
+        return [(mark, why) for mark, why in marks if mark is not None]
+
+    @staticmethod
+    def _wait_for_trial(marks: list[tuple[_Mark, str]], now: float) -> None:
+        for mark, _ in marks:
+            mark.until = now + TRIAL
+
+    def _note_loss(self, host: str, destination: str, began: float, now: float) -> None:
+        self._lost(host, destination, began, now)
+        self._tell(["lost", host, destination, began, now])
+
+    def _note_answer(self, host: str, destination: str) -> None:
+        if self._answered(host, destination):
+            self._tell(["answered", host, destination])
+
+    def _answered(self, host: str, destination: str) -> bool:
+        """Whether that is news."""
+        hosts = self._hosts[":" in host]
+        if not hosts and destination not in self._destinations:
+            return False
+        self._forget(destination)
+        hosts.clear()
+        return True
 
     def _lost(self, host: str, destination: str, began: float, now: float) -> None:
         mark = self._destinations.get(destination)

@@ -60,12 +60,17 @@ BOND = Decision()
 
 
 class Experience(Protocol):
-    """What is known of the way to servers: connections that had better pass, and what became of those that did not."""
+    """What is known of the way to servers: connections that had better pass, and what became of those that did not.
+
+    It tells, in what JSON has, whatever another worker's had better hear.
+    """
 
     def avoid(self, host: str, destination: str, now: float) -> str | None: ...
     def learn(self, host: str, destination: str, answer: Answer | None, began: float, now: float) -> str | None: ...
     def proved(self, host: str, destination: str, carried: bool, began: float, now: float) -> None: ...
     def describe(self, now: float) -> list[dict[str, Any]]: ...
+    def share(self, tell: Callable[[list[Any]], None]) -> None: ...
+    def hear(self, news: list[Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Role:
     join_after: int  # bytes after which control hears of a connection
     flow_buffer: int  # bytes of a connection that may be here at a time, in each direction
     tries_plain: bool = False  # what gets no answer as Multipath TCP, since the kernel does not
-    experience: Experience | None = None  # each worker has its own, since it comes with the fork
+    experience: Experience | None = None  # each worker has its own, which comes with the fork and tells the others'
     plain: str = GOES_ON_WITHOUT  # why a connection is not bonded, where no experience says it
     client_mark: int = 0  # of what the client legs send
     patience: float = LIFETIME[State.RELEASED]  # seconds that a client whose SYN is released may take to finish

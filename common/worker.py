@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A worker process: its gates, each with a queue and listeners, and the connections that begin there.
 
-Nothing is shared with other workers.
+Nothing is shared with other workers but what each finds out of the way to servers, see hear().
 
 Control may die and take nothing with it: a worker that loses its channel takes no more connections, so that those
 begin unbonded or at a new daemon's workers, and stays for the ones it has.
@@ -16,7 +16,8 @@ import socket
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from common import log as logging
 from common import privilege
@@ -107,6 +108,9 @@ class Worker:
         self._news: Message | None = None  # of the way to servers
         self._roles = [entrance.duty.role for entrance in equipment.entrances]
         self._grown: defaultdict[str, list[int]] = defaultdict(list)  # tokens by policy
+        for place, role in enumerate(self._roles):
+            if role.experience is not None:
+                role.experience.share(partial(self._report_found, place))
 
     @property
     def _connections(self) -> list[Connection]:
@@ -120,6 +124,9 @@ class Worker:
     def _send_growth(self) -> None:
         self._channel.send({"grown": self._grown})
         self._grown.clear()
+
+    def _report_found(self, place: int, news: list[Any]) -> None:
+        self._channel.send({"found": news, "gate": place})
 
     def _on_message(self, message: Message) -> None:
         match message:
@@ -140,6 +147,8 @@ class Worker:
                 self._adopt(text, [Limits(*each) for each in limits])
             case {"drain": _}:
                 self._drain()
+            case {"hear": [*news], "gate": int(place)}:
+                hear(self._roles[place], news)
             case {"learn": dict(news)}:
                 self._learn(news)
             case {"stop": _}:
@@ -199,6 +208,12 @@ class Worker:
             self._loop.stop()
             return
         self._loop.call_later(pause, lambda: self._leave_when_idle(pause))
+
+
+def hear(role: Role, news: list[Any]) -> None:
+    """What another worker has found out of the way to servers, at its gate for this role."""
+    if role.experience is not None:
+        role.experience.hear(news)
 
 
 def run(equipment: Equipment) -> None:

@@ -12,9 +12,9 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from common import transparent, worker
 from common.channel import Channel, Message
@@ -140,7 +140,7 @@ class Workers:
                     "flows": sum(answer["flows"] for answer in answers),
                     "max_flows": sum(limits.flows for _, limits in self._duties) * self._count,
                     "counters": dict(sorted(counters.items())),
-                    "avoided": [it for answer in answers for it in answer["avoided"]],
+                    "avoided": _avoided(answers),
                 }
             )
 
@@ -181,6 +181,7 @@ class Workers:
 
     def adopt(self, text: str, duties: Sequence[Duty], max_flows: int | None, max_flows_of_one: int | None) -> None:
         """Has workers go by another configuration: those of now by its ``text``, later ones by these duties."""
+        duties = [_as_experienced(new, old) for new, (old, _) in zip(duties, self._duties, strict=True)]
         self._duties = _with_limits(duties, self._count, max_flows, max_flows_of_one)
         limits = [astuple(limits) for _, limits in self._duties]
         for seat in self._seats.values():
@@ -280,6 +281,8 @@ class Workers:
         match message:
             case {"grown": dict(tokens)}:
                 self._on_grown(tokens)
+            case {"found": [*news], "gate": int(place)}:
+                self._spread(number, place, news)
             case {"alive": int(flows)}:
                 seat.flows = flows
             case {"anew": float(since)}:
@@ -287,6 +290,13 @@ class Workers:
             case {"answer": int(question)} if question in self._questions:
                 self._questions[question].answers.append({"worker": number, **message})
                 self._waits_no_more(question, number)
+
+    def _spread(self, finder: int, place: int, news: list[Any]) -> None:
+        """What one worker has found out of the way to servers is for all others; later ones have it by their fork."""
+        worker.hear(self._duties[place][0].role, news)
+        for number, seat in self._seats.items():
+            if number != finder:
+                seat.channel.send({"hear": news, "gate": place})
 
     def _waits_no_more(self, question: int, number: int) -> None:
         self._questions[question].waits_for.discard(number)
@@ -320,6 +330,19 @@ class Workers:
         except SystemLacks as lack:
             log.error("worker %d cannot be replaced: %s", number, lack)
             self._on_hopeless()
+
+
+def _avoided(answers: list[Message]) -> list[Message]:
+    """What all workers know, but for what is on its way between them, once."""
+    found: dict[tuple[str | None, str | None], Message] = {}
+    for it in (it for answer in answers for it in answer["avoided"]):
+        one = found.setdefault((it.get("destination"), it.get("host")), it)
+        one["seconds"] = max(one["seconds"], it["seconds"])
+    return list(found.values())
+
+
+def _as_experienced(duty: Duty, old: Duty) -> Duty:
+    return replace(duty, role=replace(duty.role, experience=old.role.experience))
 
 
 def _with_limits(

@@ -8,20 +8,29 @@ one subscriber's hosts or clients do is no matter to another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from common.blackholes import Blackholes
+from common.blackholes import Blackholes, News
 from common.mptcp import Answer
 from hag.subscribers import Subscribers
 
 
 class Accesses:
-    """What one worker has learnt. Addresses are text, times seconds of one clock."""
+    """What has been learnt. Addresses are text, times seconds of one clock. Workers share it as they do Blackholes."""
 
     def __init__(self, syns: int, subscribers: Subscribers) -> None:
         """``syns`` is how many times the kernel sends a SYN with the option before it leaves it out."""
         self._memory = Blackholes(syns)
         self._subscribers = subscribers
+
+    def share(self, tell: Callable[[News], None]) -> None:
+        """As Blackholes.share()."""
+        self._memory.share(tell)
+
+    def hear(self, news: News) -> None:
+        """As Blackholes.hear()."""
+        self._memory.hear(news)
 
     def avoid(self, _client: str, address: str, now: float) -> str | None:
         """Why a new connection to this address of a subscriber had better pass unbonded; None if it is to try."""

@@ -47,6 +47,8 @@ LOST = "SYNs with MP_CAPABLE got no answer, one without did"
 DESTINATION = "SYNs with MP_CAPABLE get lost on the way to this destination"
 EVERYWHERE = "SYNs with MP_CAPABLE get lost on the way to every destination"
 
+CHANCES = 6  # connections, each of which either worker may have: its port decides
+
 AGAIN = "tried again without Multipath TCP"  # by the daemon, where the kernel does not
 
 FALLBACK = "mptcp/syn_retrans_before_tcp_fallback"
@@ -59,7 +61,10 @@ OTHER_HOST = {4: "192.0.2.11", 6: "2001:db8:1000:1::11"}
 
 
 class Street(Pair):
-    """A pair with several servers, and two hosts in the LAN."""
+    """A pair with several servers, and two hosts in the LAN. What one of the router's workers learns, both know."""
+
+    def __init__(self) -> None:
+        super().__init__(cpe_options={"workers": 2})
 
     def __enter__(self) -> "Street":
         super().__enter__()
@@ -249,8 +254,9 @@ def loses_one(bench: Bench) -> None:
         with bench.counts(bench.cpe, f"plain: {LOST}"):
             (took,) = visit(bench, [bad])
         expect(took <= SILENT_DROP, f"the first connection takes {took:.1f} s")
-        with bench.counts(bench.cpe, f"passed: {DESTINATION}"):
-            fast(bench, [bad])
+        with bench.counts(bench.cpe, f"passed: {DESTINATION}", CHANCES):
+            for _ in range(CHANCES):
+                fast(bench, [bad])
         with bench.counts(bench.cpe, "opened: bonded", 2), bench.counts(bench.hag, "opened: bonded", 2):
             fast(bench, good)
     remembered = {it.get("destination") for it in bench.cpe.status()["avoided"]}
@@ -279,8 +285,9 @@ def loses_all(bench: Bench) -> None:
     with on_the_way(bench.lab.hag, drop("xdsl")):
         slowest = max(visit(bench, bad))
         expect(slowest <= SILENT_DROP, f"the first connections take {slowest:.1f} s")
-        with bench.counts(bench.cpe, f"passed: {EVERYWHERE}"):
-            fast(bench, [good])
+        with bench.counts(bench.cpe, f"passed: {EVERYWHERE}", CHANCES):
+            for _ in range(CHANCES):
+                fast(bench, [good])
     host = bench.lab.client.address("lan", bench.family)
     expect(host in [it.get("host") for it in bench.cpe.status()["avoided"]], "that is not remembered")
     # Had the host made up the destinations: others do not notice, and what they find out helps it too.

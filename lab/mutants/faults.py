@@ -242,9 +242,16 @@ FAULTS = (
     Mutation(
         name="a silent drop forgotten",
         file="common/blackholes.py",
-        old="                self._lost(host, destination, began, now)\n",
+        old="                self._note_loss(host, destination, began, now)\n",
         new="                pass\n",
         rows=("4h", "4i"),
+    ),
+    Mutation(
+        name="a worker that keeps to itself what it has found out",
+        file="common/workers.py",
+        old='                seat.channel.send({"hear": news, "gate": place})\n',
+        new="                pass\n",
+        rows=("4h",),
     ),
     Mutation(
         name="no second try without Multipath TCP",

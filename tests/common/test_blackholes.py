@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is learnt of places that swallow SYNs with MP_CAPABLE, as transcripts: outcomes and the time in, advice out."""
 
+import json
+from typing import Any
+
 import pytest
 
 from common.blackholes import (
@@ -249,3 +252,70 @@ def test_all_tables_are_bounded(story: Story) -> None:
     for number in range(2 * HOSTS):
         story.memory.proved(f"2001:db8:1000::{number:x}", "203.0.113.1", False, story.now, story.now)
     assert sum("host" in it for it in story.memory.describe(story.now)) == 2 * HOSTS
+
+
+# What workers tell each other
+
+
+@pytest.fixture
+def others(story: Story) -> Story:
+    """Of another worker, which hears what the first one's tells, and the other way round."""
+    others = Story()
+    for one, other in ((story, others), (others, story)):
+        one.memory.share(lambda news, other=other: other.memory.hear(json.loads(json.dumps(news))))  # type: ignore[misc]
+    return others
+
+
+def both(story: Story, others: Story, seconds: float) -> None:
+    story.now = others.now = max(story.now, others.now) + seconds
+
+
+def test_a_loss_is_known_to_all(story: Story, others: Story) -> None:
+    story.lost("203.0.113.1")
+    assert others.avoids("203.0.113.1") == DESTINATION
+    assert others.memory.describe(story.now) == story.memory.describe(story.now)
+
+
+def test_one_tries_for_all(story: Story, others: Story) -> None:
+    story.lost("203.0.113.1")
+    both(story, others, FIRST)
+    assert story.avoids("203.0.113.1") is None
+    assert others.avoids("203.0.113.1") == DESTINATION
+    both(story, others, 3)
+    story.lost("203.0.113.1", began=story.now - 3)
+    assert others.memory.describe(story.now) == [{"destination": "203.0.113.1", "seconds": round(2 * FIRST)}]
+
+
+def test_an_answer_clears_for_all(story: Story, others: Story) -> None:
+    story.lost("203.0.113.1")
+    both(story, others, FIRST)
+    others.bonded("203.0.113.1")
+    assert story.avoids("203.0.113.1") is None
+
+
+def test_a_row_is_made_of_what_all_have_seen(story: Story, others: Story) -> None:
+    for number in range(IN_A_ROW):
+        both(story, others, 0)
+        (story, others)[number % 2].lost(destination(number))
+    both(story, others, 0)
+    assert story.avoids("198.51.100.1") == others.avoids("198.51.100.2") == EVERYWHERE
+    others.bonded("198.51.100.1", BORIS)
+    assert story.avoids("198.51.100.2") is None
+
+
+def test_a_way_that_takes_the_option_out_of_data_is_known_to_all(story: Story, others: Story) -> None:
+    story.memory.proved(ANNA, "203.0.113.1", False, story.now, story.now)
+    assert others.avoids("203.0.113.2") == STRIPPED
+    both(story, others, FIRST)
+    others.memory.proved(ANNA, "203.0.113.1", True, others.now, others.now)
+    assert story.avoids("203.0.113.2") is None
+
+
+def test_what_changes_nothing_is_not_told(story: Story) -> None:
+    told: list[list[Any]] = []
+    story.memory.share(told.append)
+    for _ in range(3):
+        story.bonded("203.0.113.1")
+        story.memory.proved(ANNA, "203.0.113.1", True, story.now, story.now)
+        story.lost("203.0.113.1", answer=Answer(0, 0.03))
+    assert told == []

@@ -62,3 +62,11 @@ def test_an_access_that_takes_the_option_out_of_data(accesses: Accesses) -> None
     assert accesses.avoid(OTHER_CLIENT, ANNAS_OTHER_HOST, NOW) == STRIPPED
     assert accesses.avoid(CLIENT, BORIS, NOW) is None
     assert accesses.describe(NOW) == [{"destination": "2001:db8:1:100::/56", "seconds": round(FIRST)}]
+
+
+def test_what_one_worker_finds_out_others_know(accesses: Accesses) -> None:
+    other = Accesses(SYNS, Subscribers(56))
+    accesses.share(other.hear)
+    accesses.learn(CLIENT, ANNA, UNANSWERED, NOW, NOW + 3)
+    assert other.avoid(OTHER_CLIENT, ANNAS_OTHER_HOST, NOW + 4) == DESTINATION
+    assert other.avoid(OTHER_CLIENT, BORIS, NOW + 4) is None
