@@ -190,7 +190,7 @@ class Connection:
         self.handle(Event.ACCEPTED)
 
     def describe(self, now: float) -> dict[str, Any]:
-        """For people and programs that look in. ``kept`` is what this process holds of each direction, in bytes."""
+        """For people and programs that look in. Bytes: ``kept`` by this process, ``held`` by the box in all (Half)."""
         client, cport, server, sport = self.key
         relay = self._relay
         subflows = self._subflows()
@@ -206,6 +206,8 @@ class Connection:
             "down_bytes": relay.down.moved if relay else 0,
             "up_kept": relay.up.kept if relay else 0,
             "down_kept": relay.down.kept if relay else 0,
+            "up_held": relay.up.held if relay else 0,
+            "down_held": relay.down.held if relay else 0,
             "token": None if fell_back else self.token,
             "subflows": subflows,
             "why": FELL_BACK if fell_back else self.why,

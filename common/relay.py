@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -41,6 +42,8 @@ _ENDING: Final = RDHUP | HUP | ERR
 _READABLE: Final = IN | _ENDING
 _WRITABLE: Final = OUT | HUP | ERR
 _SPLICE: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_SO_MEMINFO: Final = 55  # asm-generic/socket.h
+_MEMORY = struct.Struct("=I16xI12x")  # rmem_alloc and wmem_queued of sk_get_meminfo(), net/core/sock.c
 
 Pipe = tuple[int, int]
 
@@ -109,6 +112,19 @@ class Half:
     def kept(self) -> int:
         """Bytes that are in this process' hands: neither in the source's socket nor in the sink's."""
         return self._filled + (len(self._left) if self._left is not None else 0)
+
+    @property
+    def held(self) -> int:
+        """Bytes of this direction on the box: that, what the source has received and what the sink has still to send.
+
+        As the kernel counts, with its own overhead; what the sink has sent counts until it is acknowledged.
+        """
+        try:
+            received = _MEMORY.unpack(self.source.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))[0]
+            unsent = _MEMORY.unpack(self.sink.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))[1]
+        except OSError:  # a leg is closed
+            return self.kept
+        return int(received) + self.kept + int(unsent)
 
     def move(self) -> int:
         """Moves what can be moved now and says why it stopped. Raises OSError when a leg is broken."""

@@ -24,10 +24,10 @@ _FATES: Final = {
 }
 
 _HEADS: Final = {
-    "cpe": ("CLIENT", "SERVER", "STATE", "LINKS", "UP", "DOWN", "AGE"),
-    "hag": ("CLIENT", "SERVER", "STATE", "SUBFLOWS", "UP", "DOWN", "AGE"),
+    "cpe": ("CLIENT", "SERVER", "STATE", "LINKS", "UP", "DOWN", "HELD", "AGE"),
+    "hag": ("CLIENT", "SERVER", "STATE", "SUBFLOWS", "UP", "DOWN", "HELD", "AGE"),
 }
-_RIGHT: Final = ("UP", "DOWN")
+_RIGHT: Final = ("UP", "DOWN", "HELD")
 _UNDECIDED: Final = ("held", "released")  # whether the peer does Multipath TCP may not be known yet
 
 
@@ -188,6 +188,7 @@ def _flow(role: str, flow: Answer) -> list[str]:
         _links(flow) if role == "cpe" else _subflows(flow),
         volume(flow["up_bytes"]),
         volume(flow["down_bytes"]),
+        volume(flow["up_held"] + flow["down_held"]),
         duration(flow["age"]),
     ]
 

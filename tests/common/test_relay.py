@@ -391,6 +391,23 @@ def test_a_slow_reader_holds_the_sender_back(connect: Connect, aside: ThreadPool
     assert relayed.most_kept <= PIPE
 
 
+@pytest.mark.parametrize("protocol", [TCP, MPTCP])
+def test_what_the_box_holds_of_a_direction(connect: Connect, aside: ThreadPoolExecutor, protocol: int) -> None:
+    relayed = connect(protocol=protocol)
+    assert relayed.running.call(lambda: (relayed.relay.up.held, relayed.relay.down.held)) == (0, 0)
+    size = COPIED + len(MEGABYTE)
+    sending = aside.submit(relayed.client.sendall, bytes(size))
+    until(lambda: relayed.running.call(lambda: relayed.relay.up.held) > 128 * 1024)  # nobody reads
+    assert relayed.running.call(lambda: relayed.relay.down.held) < 4096
+    got = 0
+    while got < size:
+        got += len(relayed.server.recv(1 << 18))
+    sending.result(PATIENCE)
+    until(lambda: relayed.running.call(lambda: relayed.relay.up.held) == 0)
+    relayed.running.call(relayed.relay.close)
+    assert relayed.running.call(lambda: (relayed.relay.up.held, relayed.relay.down.held)) == (0, 0)
+
+
 def test_what_waits_copied_is_not_touched_by_other_connections(connect: Connect, aside: ThreadPoolExecutor) -> None:
     """The buffer for copying is everybody's."""
     slow = connect(buffer=16384)

@@ -204,6 +204,8 @@ def flow(client: str, server: str, age: float, **more: Any) -> dict[str, Any]:
         "down_bytes": 2000260,
         "up_kept": 0,
         "down_kept": 0,
+        "up_held": 0,
+        "down_held": 0,
         "subflows": 0,
         "bonded": False,
         "why": None,
@@ -213,15 +215,15 @@ def flow(client: str, server: str, age: float, **more: Any) -> dict[str, Any]:
 
 CPE_FLOWS = [
     flow("192.0.2.10", "203.0.113.10", 0.2, state="held", up_bytes=0, down_bytes=0, links=["xdsl"]),
-    flow("192.0.2.10", "203.0.113.9", 7380, down_bytes=1363656000, links=["xdsl"]),
-    flow("2001:db8:1000:1::10", "2001:db8:3000::10", 72, bonded=True, subflows=2, links=["xdsl", "lte"]),
+    flow("192.0.2.10", "203.0.113.9", 7380, down_bytes=1363656000, up_held=1500, down_held=1148000, links=["xdsl"]),
+    flow("2001:db8:1000:1::10", "2001:db8::10", 72, bonded=True, subflows=2, links=["xdsl", "lte"]),
 ]
 
 CPE_TABLE = """\
-<CLIENT                       SERVER                   STATE  LINKS               UP      DOWN  AGE>
-192.0.2.10:45850             203.0.113.9:443          open   xdsl (plain TCP)  84 B  1.27 GiB  2 hours, 3 minutes
-[2001:db8:1000:1::10]:45850  [2001:db8:3000::10]:443  open   xdsl+lte          84 B  1.91 MiB  1 minute, 12 seconds
-192.0.2.10:45850             203.0.113.10:443         held   xdsl               0 B       0 B  under a second"""
+<CLIENT                       SERVER              STATE  LINKS               UP      DOWN      HELD  AGE>
+192.0.2.10:45850             203.0.113.9:443     open   xdsl (plain TCP)  84 B  1.27 GiB  1.10 MiB  2 hours, 3 minutes
+[2001:db8:1000:1::10]:45850  [2001:db8::10]:443  open   xdsl+lte          84 B  1.91 MiB       0 B  1 minute, 12 seconds
+192.0.2.10:45850             203.0.113.10:443    held   xdsl               0 B       0 B       0 B  under a second"""
 
 HAG_FLOWS = [
     flow("192.0.2.10", "203.0.113.10", 3, state="half-up", bonded=True, subflows=2),
@@ -230,10 +232,10 @@ HAG_FLOWS = [
 ]
 
 HAG_TABLE = """\
-CLIENT            SERVER            STATE     SUBFLOWS     UP      DOWN  AGE        WHY
-192.0.2.10:45850  203.0.113.10:443  half-up   2          84 B  1.91 MiB  3 seconds
-192.0.2.10:45850  203.0.113.10:443  open      plain TCP  84 B  1.91 MiB  2 seconds  it goes on without
-192.0.2.10:45850  203.0.113.10:443  released  -          84 B  1.91 MiB  1 second"""
+CLIENT            SERVER            STATE     SUBFLOWS     UP      DOWN  HELD  AGE        WHY
+192.0.2.10:45850  203.0.113.10:443  half-up   2          84 B  1.91 MiB   0 B  3 seconds
+192.0.2.10:45850  203.0.113.10:443  open      plain TCP  84 B  1.91 MiB   0 B  2 seconds  it goes on without
+192.0.2.10:45850  203.0.113.10:443  released  -          84 B  1.91 MiB   0 B  1 second"""
 
 
 @pytest.mark.parametrize(
