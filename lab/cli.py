@@ -46,7 +46,7 @@ def command_line() -> argparse.ArgumentParser:
     run.add_argument("scenario", choices=names, metavar="SCENARIO", help="see 'hybrid-lab list'")
     run.add_argument("--family", type=int, choices=(4, 6), default=4, help="IPv4 (the default) or IPv6")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    run.add_argument("--row", action="append", help="only this row of fidelity, such as 3c; may be repeated")
+    run.add_argument("--row", action="append", help="only this row of a scenario that has rows; may be repeated")
     run.add_argument(
         "--slow-machine",
         action="store_true",

@@ -20,7 +20,7 @@ def show(scenario: Scenario, family: int, figures: Figures) -> None:
     console = Console()
     console.print(f"{scenario.name}, IPv{family}: {scenario.summary}", highlight=False)
     if rows := figures.get("rows"):
-        console.print(table_of_rows(rows))
+        console.print(table_of_rows(rows) if "row" in rows[0] else table_of_figures(rows))
     bounds = {bound.figure: bound for bound in scenario.bounds}
     table = Table()
     for heading in ("figure", "value", "bound", ""):
@@ -47,6 +47,16 @@ def table_of_rows(rows: list[dict[str, Any]]) -> Table:
         verdict = "skipped" if row.get("skipped") else "ok" if row["ok"] else "WRONG"
         words = f"{verdict}: {row['why']}" if "why" in row else verdict
         table.add_row(row["row"], row["name"], f"{row['ms']:.0f}", Text(words))
+    return table
+
+
+def table_of_figures(rows: list[dict[str, Any]]) -> Table:
+    """Rows of figures that all have the same names."""
+    table = Table()
+    for name, value in rows[0].items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
     return table
 
 

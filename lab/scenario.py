@@ -39,8 +39,9 @@ class Bound:
 class Scenario:
     """`run` gets the address family, 4 or 6, and a Progress; it builds its own lab. Raises LabError.
 
-    A scenario that consists of rows gives "rows" among its figures (dicts with 'row', 'name', 'ok', 'ms', and 'why' and
-    'skipped' where they apply), and `only` makes it one of fewer; LabError for rows that it does not have.
+    A scenario that consists of rows gives "rows" among its figures (dicts with the same figures each; or with 'row',
+    'name', 'ok', 'ms', and 'why' and 'skipped' where they apply), and `only` makes it one of fewer; LabError for rows
+    that it does not have.
 
     `slow` shows the same on a machine that is ten to twenty times slower: its accesses and bounds leave out what the
     machine itself would be measured by.
