@@ -44,6 +44,10 @@ _ATTR = struct.Struct("=HH")  # length, type; the host's byte order
 _U32 = struct.Struct(">I")  # nfnetlink's values are in network byte order
 _HEADERS: Final = _NLMSGHDR.size + _NFGENMSG.size
 
+# How the attributes of a packet begin that has come in by a device and has a mark: those of ours do.
+_USUAL = struct.Struct(">4sI4x4sI4sI")
+_USUAL_HEADERS: Final = (_ATTR.pack(11, _PACKET_HDR), _ATTR.pack(8, _IFINDEX_INDEV), _ATTR.pack(8, _MARK))
+
 # A verdict without new bytes: what changes from one to the next, after the constant head.
 _VERDICT = struct.Struct(">II4sI")  # verdict, packet id | header of the mark attribute, mark
 _MARK_HEADER: Final = _ATTR.pack(8, _MARK)
@@ -194,8 +198,13 @@ def _packets(data: memoryview) -> Iterator[QueuedPacket]:
 
 
 def _packet(attributes: memoryview) -> QueuedPacket:
-    packet = QueuedPacket(0, 0, 0, b"")
+    packet_id = mark = device = 0
+    payload = b""
     start = 0
+    if len(attributes) >= _USUAL.size:
+        first, number, second, index, third, value = _USUAL.unpack_from(attributes)
+        if (first, second, third) == _USUAL_HEADERS:
+            packet_id, device, mark, start = number, index, value, _USUAL.size
     while start + _ATTR.size <= len(attributes):
         length, kind = _ATTR.unpack_from(attributes, start)
         if length < _ATTR.size:
@@ -203,12 +212,12 @@ def _packet(attributes: memoryview) -> QueuedPacket:
         value = start + _ATTR.size
         kind &= 0x3FFF
         if kind == _PACKET_HDR:
-            (packet.id,) = _U32.unpack_from(attributes, value)
+            (packet_id,) = _U32.unpack_from(attributes, value)
         elif kind == _MARK:
-            (packet.mark,) = _U32.unpack_from(attributes, value)
+            (mark,) = _U32.unpack_from(attributes, value)
         elif kind == _IFINDEX_INDEV:
-            (packet.device,) = _U32.unpack_from(attributes, value)
+            (device,) = _U32.unpack_from(attributes, value)
         elif kind == _PAYLOAD:
-            packet.payload = bytes(attributes[value : start + length])
+            payload = bytes(attributes[value : start + length])
         start += (length + 3) & ~3
-    return packet
+    return QueuedPacket(packet_id, mark, device, payload)

@@ -19,7 +19,6 @@ Options may begin on any octet (RFC 9293, section 3.1), so none is ever moved to
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NamedTuple, TypeAlias
 
@@ -73,16 +72,14 @@ class PacketError(ValueError):
     """The bytes are not a packet we work on; the text says why, without any byte of the payload."""
 
 
-@dataclass(frozen=True, slots=True)
-class TcpOption:
+class TcpOption(NamedTuple):
     """One TCP option; ``data`` is what follows kind and length (0 ... 38 bytes)."""
 
     kind: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A TCP segment in its IP packet.
 
     ``family`` is AF_INET or AF_INET6, addresses are text as inet_ntop writes it, ``flags`` is an OR of FIN
@@ -129,7 +126,7 @@ class Segment:
     @property
     def signed(self) -> bool:
         """The ends sign what they send (AH, TCP-MD5, TCP-AO): no proxy can stand in for one of them."""
-        return self.has_ah or any(option.kind in _SIGNATURES for option in self.options)
+        return self.has_ah or any([kind in _SIGNATURES for kind, _ in self.options])
 
     @property
     def mss(self) -> int | None:
@@ -156,11 +153,7 @@ class Segment:
         return pull_add_addr(found[0]) if found else None
 
     def _mptcp(self, subtype: int) -> list[bytes]:
-        return [
-            option.data
-            for option in self.options
-            if option.kind == OPTION_MPTCP and option.data and option.data[0] >> 4 == subtype
-        ]
+        return [data for kind, data in self.options if kind == OPTION_MPTCP and data and data[0] >> 4 == subtype]
 
 
 class _Ip(NamedTuple):
@@ -173,12 +166,7 @@ class _Ip(NamedTuple):
     has_ah: bool
 
 
-class _Span(NamedTuple):
-    """One option: octets ``start`` to ``end`` of the option area."""
-
-    kind: int
-    start: int
-    end: int
+_Span: TypeAlias = tuple[int, int, int]  # one option: its kind, and where in the option area it starts and ends
 
 
 class _Packet(NamedTuple):
@@ -196,8 +184,9 @@ class _Packet(NamedTuple):
 
     def is_capable(self, span: _Span) -> bool:
         """Whether the option is an MP_CAPABLE, of whatever size."""
-        subtype = self.options[span.start + 2 : span.end][:1]
-        return span.kind == OPTION_MPTCP and subtype != b"" and subtype[0] >> 4 == MP_CAPABLE
+        kind, start, end = span
+        subtype = self.options[start + 2 : end][:1]
+        return kind == OPTION_MPTCP and subtype != b"" and subtype[0] >> 4 == MP_CAPABLE
 
 
 def _spans(area: bytes, where: str) -> list[_Span]:
@@ -214,9 +203,14 @@ def _spans(area: bytes, where: str) -> list[_Span]:
         end = start + area[start + 1] if start + 1 < size else start
         if not start + 2 <= end <= size:
             raise PacketError(f"{where} option {kind} at octet {start} of {size} has a wrong length")
-        spans.append(_Span(kind, start, end))
+        spans.append((kind, start, end))
         start = end
     return spans
+
+
+def _end(spans: list[_Span]) -> int:
+    """Where the last one ends."""
+    return spans[-1][2] if spans else 0
 
 
 def _open_ipv4(data: bytes) -> _Ip:
@@ -230,7 +224,7 @@ def _open_ipv4(data: bytes) -> _Ip:
         raise PacketError("IPv4 fragment")
     if protocol != _PROTOCOL_TCP:
         raise PacketError(f"IPv4 protocol {protocol} is not TCP")
-    if offset > 20 and any(span.kind in _SOURCE_ROUTES for span in _spans(data[20:offset], "IPv4")):
+    if offset > 20 and any(kind in _SOURCE_ROUTES for kind, _, _ in _spans(data[20:offset], "IPv4")):
         raise PacketError("IPv4 source route: the header need not name the destination")
     return _Ip(AF_INET, source, destination, tos, offset, length, False)
 
@@ -357,7 +351,7 @@ def _resize(header: bytearray, ip: _Ip, growth: int) -> None:
 def _with_options(packet: _Packet, options: bytes | bytearray) -> bytes:
     """The packet with another option area, a multiple of 4 bytes and at most 40."""
     data, ip = packet.data, packet.ip
-    if ip.has_ah or any(span.kind in _SIGNATURES for span in packet.spans):
+    if ip.has_ah or any(kind in _SIGNATURES for kind, _, _ in packet.spans):
         raise PacketError("segment is signed (AH, TCP-MD5 or TCP-AO)")
     old = data[ip.tcp_offset : packet.payload_offset]
     new = bytearray(old[:20] + options)
@@ -381,7 +375,7 @@ def _add(packet: _Packet, option: bytes) -> bytes:
     moved together. So a SYN full of Fast Open data still fits the link. Else the area grows, padding stays.
     """
     area = packet.options
-    used = packet.spans[-1].end if packet.spans else 0
+    used = _end(packet.spans)
     grown = area[:used] + option + area[used:]
     if len(area) - used >= len(option):
         return grown[: len(area)]
@@ -409,7 +403,7 @@ def readdress(data: Bytes, destination: str, dport: int) -> bytes:
     """
     packet = _open(data)
     ip = packet.ip
-    if ip.has_ah or any(span.kind in _SIGNATURES for span in packet.spans):
+    if ip.has_ah or any(kind in _SIGNATURES for kind, _, _ in packet.spans):
         raise PacketError("segment is signed (AH, TCP-MD5 or TCP-AO)")
     address = inet_pton(ip.family, destination)
     changed = bytearray(packet.data[: ip.length])
@@ -437,7 +431,7 @@ def insert_mp_capable(data: Bytes, *, version: int = 1, flags: int = MP_CAPABLE_
     packet = _open(data)
     if packet.flags & _STEP != SYN:
         raise PacketError("MP_CAPABLE goes into a SYN, and this is none")
-    if any(span.kind == OPTION_MPTCP for span in packet.spans):
+    if any(kind == OPTION_MPTCP for kind, _, _ in packet.spans):
         raise PacketError("SYN has a Multipath TCP option already")
     options = _add(packet, bytes((OPTION_MPTCP, 4, MP_CAPABLE << 4 | version, flags)))
     if len(options) > MAX_OPTIONS:
@@ -457,10 +451,10 @@ def strip_mp_capable(data: Bytes) -> bytes:
     if not capable:
         return packet.data
     others = [span for span in packet.spans if span not in capable]
-    kept = bytearray(packet.options[: others[-1].end if others else 0])
-    for span in reversed(capable):
-        del kept[span.start : span.end]  # nothing, for one after the last of the others
-    return _with_options(packet, _pad(bytes(kept), packet.options[packet.spans[-1].end :]))
+    kept = bytearray(packet.options[: _end(others)])
+    for _, start, end in reversed(capable):
+        del kept[start:end]  # nothing, for one after the last of the others
+    return _with_options(packet, _pad(bytes(kept), packet.options[_end(packet.spans) :]))
 
 
 def strip_option(data: Bytes, kind: int) -> bytes:
@@ -470,9 +464,9 @@ def strip_option(data: Bytes, kind: int) -> bytes:
     """
     packet = _open(data)
     options = bytearray(packet.options)
-    for span in packet.spans:
-        if span.kind == kind:
-            options[span.start : span.end] = bytes((OPTION_NOP,)) * (span.end - span.start)
+    for found, start, end in packet.spans:
+        if found == kind:
+            options[start:end] = bytes((OPTION_NOP,)) * (end - start)
     return _with_options(packet, options) if options != packet.options else packet.data
 
 

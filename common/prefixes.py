@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
@@ -42,6 +43,12 @@ class Prefixes:
             self._masks[family].append((int(network.netmask), int(network.network_address)))
 
     def __contains__(self, address: str) -> bool:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        number = int.from_bytes(socket.inet_pton(family, address), "big")
-        return any(number & mask == network for mask, network in self._masks[family])
+        family, number = _read(address)
+        return any([number & mask == network for mask, network in self._masks[family]])  # a list: they are few
+
+
+@lru_cache(64)  # the addresses of one SYN are asked about several times
+def _read(address: str) -> tuple[int, int]:
+    """Family and number of an address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, int.from_bytes(socket.inet_pton(family, address), "big")

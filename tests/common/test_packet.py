@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from socket import AF_INET, AF_INET6
 from typing import Any
 
@@ -555,7 +554,7 @@ def test_another_destination(before: bytes, destination: str, dport: int) -> Non
     changed = readdress(before, destination, dport)
     now = parse(changed)
     assert (now.destination, now.dport) == (destination, dport)
-    assert now == replace(was, destination=destination, dport=dport)
+    assert now == was._replace(destination=destination, dport=dport)
     assert checksums_ok(changed)
     assert readdress(changed, was.destination, was.dport) == before
 
