@@ -1,9 +1,9 @@
 # Everything goes into .venv of this checkout; only Debian packages (DEBIAN below) go into the system.
 
 # iptables serves kernels whose nftables cannot queue packets; git, iperf3, nginx, openssh and pyftpdlib are what the lab's
-# clients and servers run; man-db and mandoc look at the manual pages.
-DEBIAN := curl git iperf3 iproute2 iptables man-db mandoc nftables nginx openssh-client openssh-server openssl procps \
-          python3-pyftpdlib python3-venv tcpdump
+# clients and servers run; man-db and mandoc look at the manual pages, busybox (OpenWrt's shell) and shellcheck at scripts.
+DEBIAN := busybox curl git iperf3 iproute2 iptables man-db mandoc nftables nginx openssh-client openssh-server openssl procps \
+          python3-pyftpdlib python3-venv shellcheck tcpdump
 # What the pair is measured against and with, for `make bench` alone.
 BENCH := apache2-utils haproxy mptcpize
 # What builds the package and looks at it, and what it is installed on.
