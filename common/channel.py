@@ -40,6 +40,11 @@ class Channel:
     def open(self) -> bool:
         return self._socket.fileno() >= 0
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that the other end has not taken yet."""
+        return len(self._outgoing)
+
     def send(self, message: Message) -> None:
         """Sends now what the other end takes, the rest later; nothing if it is gone."""
         if self.open:

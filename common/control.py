@@ -21,10 +21,11 @@ from common.system import lack
 
 _CLIENTS: Final = 32
 _LONGEST_REQUEST: Final = 4096
+_BEHIND: Final = 1 << 20  # bytes not read yet with which nobody gets another answer
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
-Reply = Callable[[Any], None]
-Command = Callable[[Message, Reply], None]
+Reply = Callable[[Any], object]  # may be called again; False is that nobody listens
+Command = Callable[[Message, Reply], object]
 
 
 class Refused(Exception):
@@ -98,6 +99,13 @@ class ControlSocket:
             client.send({"ok": False, "error": f"unknown command; there are: {', '.join(sorted(self._commands))}"})
             return
         try:
-            command(request, lambda result: client.send({"ok": True, "result": result}))
+            command(request, lambda result: self._answer(client, result))
         except Refused as reason:
             client.send({"ok": False, "error": str(reason)})
+
+    def _answer(self, client: Channel, result: Any) -> bool:
+        if client.waiting >= _BEHIND:
+            self._clients.discard(client)
+            client.close()
+        client.send({"ok": True, "result": result})
+        return client.open

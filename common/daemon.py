@@ -23,6 +23,7 @@ from common import config, inventory, memory
 from common import log as logging
 from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig
 from common.control import ControlSocket, Refused
+from common.events import Events
 from common.log import log
 from common.loop import Loop
 from common.supervisor import Supervisor
@@ -63,6 +64,7 @@ class Invocation(Generic[RoleConfig]):
     read: Callable[[], tuple[RoleConfig, str]]  # the configuration, and its text; raises ConfigErrors
     run_dir: Path
     supervisor: Supervisor
+    events: Events
 
     def file(self, suffix: str) -> Path:
         """A file of this daemon in the run directory."""
@@ -82,7 +84,8 @@ def main(
     ``clean`` takes out what another one has left, with the configuration if there is any.
     """
     options = command_line(role, summary).parse_args(arguments)
-    logging.start(f"hybrid-{role}", options.log_level or "info", options.log_to)
+    events = Events(role)
+    logging.start(f"hybrid-{role}", options.log_level or "info", options.log_to, besides=[events])
     with contextlib.suppress(RuntimeError):  # without standard error
         faulthandler.enable()  # SIGABRT, by which whatever hangs is ended, then shows where
 
@@ -94,7 +97,7 @@ def main(
             raise ConfigErrors([ConfigError(str(options.config), 0, absent)])
         return found, text
 
-    invocation = Invocation(role, read, options.run_dir, Supervisor(os.environ))
+    invocation = Invocation(role, read, options.run_dir, Supervisor(os.environ), events)
     if options.clean:
         return _clean(clean, invocation)
     log.info("version %s on Linux %s; the log goes to %s", VERSION, platform.release(), logging.sink())
@@ -188,7 +191,10 @@ def _wait(invocation: Invocation[Any], reason: str) -> bool:
         loop.on_signal(signal.SIGHUP, loop.stop)
         with contextlib.suppress(SystemLacks):  # where another daemon has the socket it answers
             undo.enter_context(only_instance(invocation))
-            commands = dict.fromkeys(("status", "flows", "log", "reload"), refuse)
+            commands = {
+                **dict.fromkeys(("status", "flows", "log", "reload"), refuse),
+                "events": invocation.events.command,
+            }
             undo.callback(ControlSocket(loop, invocation.file("sock"), commands).close)
         invocation.supervisor.ready(f"waiting, connections pass unbonded: {reason}")
         tick()

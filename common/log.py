@@ -11,8 +11,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from common import journal
 from common.throttle import Throttle
@@ -52,6 +52,17 @@ def one_line(text: str) -> str:
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return one_line(super().format(record) + _held_back(record))
+
+
+def said(record: logging.LogRecord) -> str:
+    """Its text."""
+    return one_line(record.getMessage() + _held_back(record))
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, str]:
+    """What about() has given it."""
+    told: Mapping[str, str] = getattr(record, _FIELDS, {})
+    return {name: one_line(value) for name, value in told.items()}
 
 
 def _held_back(record: logging.LogRecord) -> str:
@@ -104,20 +115,33 @@ class _Datagrams(logging.Handler):
         super().close()
 
 
-def start(name: str, level: str, sink: str = "auto", environment: Mapping[str, str] = os.environ) -> None:
-    """Logs from now on under that name; ``sink`` is one of SINKS."""
+def start(
+    name: str,
+    level: str,
+    sink: str = "auto",
+    environment: Mapping[str, str] = os.environ,
+    besides: Iterable[logging.Handler] = (),
+) -> None:
+    """Logs from now on under that name; ``sink`` is one of SINKS.
+
+    Handlers ``besides`` get records of their own levels, whatever the sink gets.
+    """
     logging.raiseExceptions = False  # a full disk is no reason to say more
     for former in log.handlers:
         former.close()
     handler = _handler(name, _choose(environment) if sink == "auto" else sink)
-    log.handlers[:] = [handler]
+    log.handlers[:] = [handler, *besides]
     log.filters[:] = [_Rate()]
-    log.setLevel(level.upper())
+    set_level(level)
     log.propagate = False
 
 
 def set_level(level: str) -> None:
-    log.setLevel(level.upper())
+    """Of what goes to the sink."""
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    for sink in log.handlers[:1]:
+        sink.setLevel(wanted)
+    log.setLevel(min([wanted, *(other.level for other in log.handlers[1:])]))
 
 
 def sink() -> str:
@@ -163,7 +187,7 @@ def _handler(name: str, sink: str) -> logging.Handler:
 
 def _fields(name: str, record: logging.LogRecord) -> dict[str, str]:
     fields = {
-        "MESSAGE": one_line(record.getMessage() + _held_back(record)),
+        "MESSAGE": said(record),
         "PRIORITY": str(journal.severity(record.levelno)),
         "SYSLOG_IDENTIFIER": name,
         "CODE_FILE": record.pathname,
@@ -173,5 +197,4 @@ def _fields(name: str, record: logging.LogRecord) -> dict[str, str]:
     if record.exc_info:
         fields["MESSAGE"] += f": {one_line(repr(record.exc_info[1]))}"
         fields["EXCEPTION_TEXT"] = logging.Formatter().formatException(record.exc_info)
-    told: Any = getattr(record, _FIELDS, {})
-    return fields | {f"HYBRID_{field.upper()}": one_line(value) for field, value in told.items()}
+    return fields | {f"HYBRID_{field.upper()}": value for field, value in fields_of(record).items()}

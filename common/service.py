@@ -57,7 +57,11 @@ class Service(Generic[RoleConfig]):
     @property
     def commands(self) -> dict[str, Command]:
         """For the control socket."""
-        return {"log": self._workers.log, "reload": lambda _, reply: self._reload(reply)}
+        return {
+            "log": self._workers.log,
+            "reload": lambda _, reply: self._reload(reply),
+            "events": self._invocation.events.command,
+        }
 
     def run(self, work: Callable[[], str]) -> None:
         """Returns when the daemon is to end. ``work`` is what it does, in a few words."""
@@ -101,7 +105,8 @@ class Service(Generic[RoleConfig]):
             log.error("the configuration stays as it was: %s", sentence, extra=about(reason=sentence))
         self._trouble = "the configuration file is not in force: " + answer["errors"][0] if answer["errors"] else ""
         if not answer["errors"]:
-            log.info("the configuration is read again; changed: %s", ", ".join(answer["changed"]) or "nothing")
+            changed = ", ".join(answer["changed"]) or "nothing"
+            log.info("the configuration is read again; changed: %s", changed, extra=about(changed=changed))
         self._told = self._status()
         self._supervisor.ready(self._told)
         reply(answer)

@@ -44,7 +44,7 @@ _HOSTS: Final = 4  # that it takes to use up all connections, unless configured
 
 _WELL: Final = "exit status 0"
 
-Answers = Callable[[list[Message]], None]
+Answers = Callable[[list[Message]], object]
 
 
 @dataclass(slots=True)

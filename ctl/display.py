@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -160,6 +161,17 @@ def reloaded(role: str, answer: Answer, _bold: Bold) -> str:
     if answer["errors"]:
         return f"hybrid-{role} goes on with the configuration that it has."
     return f"hybrid-{role} has changed: {', '.join(answer['changed']) or 'nothing'}"
+
+
+def events(answer: Sequence[Answer], bold: Bold) -> str:
+    """A daemon's answer to 'events', a line each, the oldest first."""
+    return "\n".join(event(one, bold) for one in answer)
+
+
+def event(one: Answer, bold: Bold) -> str:
+    """In a line: local time, whose, how grave, what."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["time"]))
+    return f"{bold(when)}  {one['role']}  {one['level']:<7}  {one['what']}"
 
 
 def flows(role: str, answer: Sequence[Answer], bold: Bold) -> str:

@@ -25,6 +25,7 @@ from common.daemon import CONFIG, RUN_DIR
 from common.log import LEVELS
 from common.version import VERSION
 from ctl import display, inquiry
+from ctl.following import follow
 from ctl.inquiry import Absent, Unreachable
 from ctl.terminal import Bold, cleaned, emphasis, printable
 
@@ -78,6 +79,13 @@ with rates in bit/s and null for what is unknown; nothing if no daemon answers.
 _RELOADING: Final = """\
 Only what differs is changed, and open connections go on. If something in the
 file is wrong, or cannot change while the daemon runs, nothing is changed at all.
+
+"""
+
+_FOLLOWING: Final = """\
+An event is {"time": SECONDS, "role": ..., "level": ..., "what": TEXT} with what
+it is about, such as "link" and "reason". The last five hundred are kept. With
+--follow and --json each is a line of its own.
 
 """
 
@@ -165,7 +173,7 @@ def _as_json(error: ConfigError) -> dict[str, Any]:
     }
 
 
-# status, links, flows, log and reload
+# status, links, flows, events, log and reload
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -202,6 +210,31 @@ def _reload(options: argparse.Namespace) -> int:
     return Exit.CONFIG if errors and status == Exit.OK else status
 
 
+def _events(options: argparse.Namespace) -> int:
+    if options.follow:
+        return _follow(options)
+    answers = _ask(options, partial(inquiry.ask, command="events"))
+    return _show(options, answers, lambda _role, answer, bold: display.events(answer, bold), "\n")
+
+
+def _follow(options: argparse.Namespace) -> int:
+    roles = [options.role] if options.role else [role for role in ROLES if (options.run_dir / f"{role}.sock").exists()]
+    if not roles:
+        return _nobody(options.run_dir)
+    bold = emphasis(sys.stdout, os.environ)
+    role = roles[0]
+    try:
+        for role, events in follow(roles, options.run_dir, "events"):  # noqa: B007  # whose they are, if they are odd
+            for event in events:
+                print(json.dumps(event) if options.json else display.event(cleaned(event), bold))
+            sys.stdout.flush()
+    except Unreachable as reason:
+        _complain(f"hybridctl: {reason}")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        _complain(f"hybridctl: {inquiry.not_understood(role)}")
+    return Exit.UNREACHABLE
+
+
 def _count(role: str, run_dir: Path) -> int:
     """Connections now. The table of all of them need not be sent for that."""
     match inquiry.ask(role, run_dir, "status"):
@@ -221,9 +254,14 @@ def _ask(options: argparse.Namespace, question: Callable[[str, Path], Any]) -> A
                 _complain(f"hybridctl: {reason}")
                 answers[role] = None
     if not answers:
-        absent = f"no cpe.sock or hag.sock in {options.run_dir}"
-        _complain(f"hybridctl: neither hybrid-cpe nor hybrid-hag is running ({absent})")
+        _nobody(options.run_dir)
     return answers
+
+
+def _nobody(run_dir: Path) -> int:
+    absent = f"no cpe.sock or hag.sock in {run_dir}"
+    _complain(f"hybridctl: neither hybrid-cpe nor hybrid-hag is running ({absent})")
+    return Exit.UNREACHABLE
 
 
 def _show(options: argparse.Namespace, answers: Answers, render: Render, between: str = "\n\n") -> int:
@@ -297,6 +335,7 @@ _OF_FILE: Final = Argument(
 )
 _LEVEL: Final = Argument("level", {"choices": LEVELS, "metavar": "LEVEL", "help": f"one of: {', '.join(LEVELS)}"})
 _COUNT: Final = Argument("--count", {"action": "store_true", "help": "print only how many there are"})
+_FOLLOW: Final = Argument("--follow", {"action": "store_true", "help": "go on with what happens now, until ^C"})
 _ROLE: Final = Argument("--role", {"choices": ROLES, "help": "ask only this daemon (default: all that are there)"})
 _RUN_DIR: Final = Argument(
     "--run-dir",
@@ -327,6 +366,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show the connections that are relayed now, the oldest first",
         (_JSON, _COUNT, _ROLE, _RUN_DIR),
         _ASKING.format(one="a list, with --count a number"),
+    ),
+    "events": Command(
+        _events,
+        "show what has happened lately, and why",
+        (_FOLLOW, _JSON, _ROLE, _RUN_DIR),
+        _FOLLOWING + _ASKING.format(one="a list, the oldest first"),
     ),
     "reload": Command(
         _reload,

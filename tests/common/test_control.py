@@ -203,3 +203,16 @@ def test_a_socket_that_cannot_be_made_is_an_error_with_its_cause(
         Daemon(running, tmp_path / name)
     assert str(caught.value).startswith(f"cannot make the control socket {tmp_path / name}: ")
     assert not str(caught.value).endswith("None")
+
+
+def test_who_does_not_read_what_keeps_coming_is_hung_up_on(running: RunningLoop, tmp_path: Path) -> None:
+    daemon = Daemon(running, tmp_path / "cpe.sock")
+    with daemon.connect() as client:
+        client.sendall(b'{"command": "slow"}\n')
+        (reply,) = until(lambda: list(daemon.waiting))
+        until(lambda: daemon.running.call(lambda: not reply("x" * 100_000)), "it says that nobody listens")
+        size = 0
+        while data := client.recv(1 << 20):
+            size += len(data)
+    assert size < 4_000_000
+    running.call(daemon.control.close)

@@ -132,6 +132,8 @@ def test_too_many_of_a_kind(logged: Logged) -> None:
     lines = logged("for number in range(500): log.warning('link %d is down', number)", "stderr").splitlines()
     assert len(lines) == 30
     assert (
-        logged("log.setLevel('DEBUG')\nfor number in range(500): log.debug('link %d', number)", "stderr").count("\n")
+        logged("logging.set_level('debug')\nfor number in range(500): log.debug('link %d', number)", "stderr").count(
+            "\n"
+        )
         == 500
     )

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,22 @@ config link 'lte'
 
 ROLE_REASON = "'primry' is not one of: primary, secondary"
 NOT_UNDERSTOOD = "hybridctl: hybrid-cpe answers what this hybridctl does not understand: are they of one version?\n"
+
+EVENTS = [
+    {"time": 1795654684.25, "role": "cpe", "level": "info", "what": "link lte is up", "link": "lte"},
+    {
+        "time": 1795654690.0,
+        "role": "cpe",
+        "level": "warning",
+        "what": "link xdsl is down: 'ppp0' has no carrier",
+        "link": "xdsl",
+        "reason": "'ppp0' has no carrier",
+    },
+]
+EVENTS_TEXT = """\
+2026-11-26 00:58:04  cpe  info     link lte is up
+2026-11-26 00:58:10  cpe  warning  link xdsl is down: 'ppp0' has no carrier
+"""
 
 
 class Outcome(NamedTuple):
@@ -287,6 +304,48 @@ def test_no_daemon(hybridctl: Run, tmp_path: Path, command: str) -> None:
     neither = "hybridctl: neither hybrid-cpe nor hybrid-hag is running"
     complaint = f"{neither} (no cpe.sock or hag.sock in {tmp_path})\n"
     assert hybridctl(command, "--run-dir", tmp_path) == (3, "", complaint)
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+def test_events(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok(EVENTS)) as daemon:
+        assert hybridctl("events", "--run-dir", tmp_path) == (0, EVENTS_TEXT, "")
+    assert daemon.request == b'{"command": "events"}\n'
+
+
+@pytest.mark.usefixtures("utc")
+def test_events_that_are_followed_until_the_daemon_ends(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok(EVENTS[:1]) + ok([]) + ok(EVENTS[1:])) as daemon:
+        outcome = hybridctl("events", "--follow", "--run-dir", tmp_path)
+    assert outcome == (3, EVENTS_TEXT, "hybridctl: hybrid-cpe has hung up\n")
+    assert json.loads(daemon.request) == {"command": "events", "follow": True}
+
+
+def test_followed_for_programs_each_event_is_a_line(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok(EVENTS)):
+        out = hybridctl("events", "--follow", "--json", "--role", "cpe", "--run-dir", tmp_path).out
+    assert [json.loads(line) for line in out.splitlines()] == EVENTS
+
+
+def test_nobody_to_follow(hybridctl: Run, tmp_path: Path) -> None:
+    neither = "hybridctl: neither hybrid-cpe nor hybrid-hag is running"
+    told = f"{neither} (no cpe.sock or hag.sock in {tmp_path})\n"
+    assert hybridctl("events", "--follow", "--run-dir", tmp_path) == (3, "", told)
+
+
+@pytest.mark.parametrize("result", [[5], [{"what": "?"}], {"time": 1}])
+def test_followed_but_not_understood(hybridctl: Run, tmp_path: Path, result: object) -> None:
+    with fake_daemon(tmp_path, "cpe", ok(result)):
+        assert hybridctl("events", "--follow", "--run-dir", tmp_path) == (3, "", NOT_UNDERSTOOD)
 
 
 def test_no_daemon_of_the_role(hybridctl: Run, tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ def test_the_primary_link_goes_and_comes_back(family: int) -> None:
         states = {link["name"]: (link["up"], link["reason"]) for link in pair.cpe.status()["links"]}
         assert states == {"xdsl": (True, None), "lte": (True, None)}
         assert "link xdsl is down: 'xdsl' is switched off" in pair.cpe.log
+        events: Any = pair.cpe.control("events")
+        of_links = [event for event in events if "link" in event and "steering" not in event]
+        told = [(event["link"], event["level"], event.get("reason")) for event in of_links]
+        assert told[2:] == [("xdsl", "warning", "'xdsl' is switched off"), ("xdsl", "info", None)]
 
 
 @pytest.mark.full
