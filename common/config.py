@@ -47,6 +47,13 @@ class NativeMptcp(Enum):
     PASS = "pass"
 
 
+class Quic(Enum):
+    """What becomes of QUIC, and whatever else is sent to UDP port 443."""
+
+    PASS = "pass"
+    FALLBACK = "fallback"  # refused, so that browsers take TCP
+
+
 class LogLevel(Enum):
     """What is logged: records of this level and those that matter more."""
 
@@ -115,6 +122,7 @@ class CpeConfig:
     join_addresses: tuple[IPv4Address | IPv6Address, ...]
     join_port: int
     native_mptcp: NativeMptcp
+    quic: Quic
     inbound: bool
     hold: int
     probe_interval: int
@@ -256,6 +264,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "join_address": Entry(parse=address, many=True, live=True),
         "join_port": Entry(parse=number(1, 65535), default="9001", live=True),
         "native_mptcp": Entry(parse=choice(NativeMptcp), default="bond", live=True),
+        "quic": Entry(parse=choice(Quic), default="pass", live=True),
         "inbound": Entry(parse=switch, default="0"),
         "hold": Entry(parse=number(0, 86400), default="10"),
         "probe_interval": Entry(parse=probe_interval, default="250", live=True),

@@ -23,7 +23,10 @@ _RELEASE: Final = 0x60000000  # a SYN for the listener of a worker
 _REPLAY: Final = 0xA0000000  # the same, see common/replay.py
 REPLAYED: Final = 0x80000000  # the bit of what leaves this host only to come back in
 
+_BEGAN: Final = 0x41000000  # what is forwarded by a link since its connection began there
+
 MAX_LINKS: Final = 16
+MAX_BEGAN: Final = 6  # links that have such a mark
 MAX_WORKERS: Final = 64
 
 # SILENCE has no mark: such a SYN is dropped where it waits.
@@ -53,6 +56,11 @@ def replay(worker: int) -> int:
 def server_leg(link: int = 0) -> int:
     """The mark of what a server leg sends by the link with this place in the configuration (0 ... MAX_LINKS - 1)."""
     return _SERVER_LEG + (link << 24)
+
+
+def began(link: int) -> int:
+    """The mark of what is forwarded by the link with this place (0 ... MAX_BEGAN - 1), wherever all else goes."""
+    return _BEGAN + (link << 24)
 
 
 def with_dscp(server_leg: int, dscp: int) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from common import marks
@@ -95,11 +96,16 @@ def load(file: str, variables: Mapping[str, str]) -> None:
         raise SystemLacks(_why_refused(file, done.stderr))
 
 
-def fill(sets: Mapping[str, str]) -> None:
-    """Gives sets of the table other elements, all of them at once or none. Raises SystemLacks."""
+def fill(sets: Mapping[str, str], maps: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Gives sets and maps of the table other elements, "" for none, all at once or not at all. Raises SystemLacks."""
     lines = []
-    for name, elements in sets.items():
-        lines += [f"flush set {_TABLE} {name}", f"add element {_TABLE} {name} {elements}"]
+    for kind, name, elements in (
+        *(("set", *one) for one in sets.items()),
+        *(("map", *one) for one in maps.items()),
+    ):
+        lines.append(f"flush {kind} {_TABLE} {name}")
+        if elements:
+            lines.append(f"add element {_TABLE} {name} {elements}")
     done = _run([require_program("nft", "nftables"), "-f", "-"], "\n".join(lines))
     if done.returncode:
         raise SystemLacks(f"nftables does not take other elements: {_first_error(done.stderr)}")

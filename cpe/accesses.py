@@ -22,7 +22,7 @@ from cpe.interfaces import Interfaces
 from cpe.links import Change, Links
 from cpe.paths import Paths
 from cpe.probe import Probes
-from cpe.routes import routes
+from cpe.routes import natted, routes
 from cpe.traffic import Traffic
 from cpe.upstream import Upstream
 
@@ -44,9 +44,9 @@ class Accesses:
         self.upstream = Upstream()
         self._watch = Watch()
         self._interfaces = Interfaces(config)
-        self._filled: dict[str, str] = {}  # into nftables' sets
         self._timer: Timer | None = None  # until it has settled
         self._back: Timer | None = None  # until the primary link has been up for long enough
+        self._filled: tuple[dict[str, str], dict[str, str]] | None = None  # nftables' sets and maps
         self._workers: Workers | None = None
         self._paths: Paths | None = None
         self._traffic: Traffic | None = None
@@ -216,10 +216,7 @@ class Accesses:
         try:
             install_routes(self._routing, self._config)
             self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
-            sets = self._sets()
-            if sets != self._filled:
-                nft.fill(sets)
-                self._filled = sets
+            self._fill()
         finally:
             self._workers.tell(self.upstream.told())  # what waits there goes by the routes as they are then
             self._traffic.use(self.links)  # new subflows need the routes; what is down is left whatever the kernel says
@@ -237,6 +234,14 @@ class Accesses:
             sets["primary"] = self.primary
             sets["primary4"] = f"{{ {self.upstream.address} }}"
         return sets
+
+    def _fill(self) -> None:
+        began = [f"{address} : goto began_{place}" for address, place in natted(self._config, self.links.states())]
+        maps = {"began": f"{{ {', '.join(began)} }}" if began else ""}
+        sets = self._sets()
+        if (sets, maps) != self._filled:
+            nft.fill(sets, maps)
+            self._filled = sets, maps
 
 
 def install_routes(routing: Routing, config: CpeConfig) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from common import daemon, leftovers, marks, nft, privilege
 from common.channel import Message
-from common.config import INBOUND, CpeConfig, Policy, Steering, parse
+from common.config import INBOUND, CpeConfig, Policy, Quic, Steering, parse
 from common.control import ControlSocket, Refused, Reply
 from common.daemon import Failed, Invocation
 from common.log import about, log
@@ -111,7 +111,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         def adopt(new: CpeConfig, text: str) -> None:
             for device in new.lan:
                 require_device(device, "option 'lan'")
-            nft.fill({"lan": nft.names(new.lan)})
+            nft.fill({"lan": nft.names(new.lan), "quic": _quic(new)})
             paths.adopt(new)
             access.adopt(new)
             traffic.adopt(new)
@@ -155,6 +155,7 @@ def _install_rules(undo: ExitStack, config: CpeConfig, access: Accesses, workers
         "hybrid-cpe.nft",
         {
             "lan": nft.names(config.lan),
+            "quic": _quic(config),
             "links": nft.names(access.links.devices().values()),
             "leg": f"{leg(config):#x}",
             "release": nft.release_map(
@@ -174,6 +175,11 @@ def _install_rules(undo: ExitStack, config: CpeConfig, access: Accesses, workers
         )
         for place in (nft.FORWARDED, nft.GIVEN_UP):
             undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))
+
+
+def _quic(config: CpeConfig) -> str:
+    """Whose QUIC is refused; nothing is forwarded from the loopback device."""
+    return nft.names(config.lan if config.quic is Quic.FALLBACK else ("lo",))
 
 
 def _status(config: CpeConfig, access: Accesses, traffic: Traffic, workers: Workers, reply: Reply) -> None:

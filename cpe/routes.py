@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rules and routes that the state of the links asks for. Pure.
 
-One table for each link, looked up by the link's addresses and by the mark of the first subflows. A subflow inherits its
-connection's mark, so the rules by address come first.
+One table for each link, looked up by the link's addresses and by marks: of first subflows, and of what is forwarded in
+connections that the router's NAT has given an address of the link. A subflow inherits its connection's mark, so the
+rules by address come first.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from common import marks
-from common.config import CpeConfig, LinkConfig
+from common.config import CpeConfig, LinkConfig, Role
 from common.routing import DefaultRoute, DeviceState, Lookup
 
 _BY_SOURCE: Final = 2  # places after the first priority
@@ -33,5 +35,22 @@ def routes(
             for address in state.addresses[family]:
                 yield Lookup(config.rule_priority + _BY_SOURCE, table, family, source=address)
             yield Lookup(config.rule_priority + _BY_MARK, table, family, mark=marks.server_leg(place))
+            if _has_mark(link, place) and family == socket.AF_INET:
+                yield Lookup(config.rule_priority + _BY_MARK, table, family, mark=marks.began(place))
             if link is default:
                 yield Lookup(config.rule_priority + _EVERYTHING, table, family)
+
+
+def natted(config: CpeConfig, states: Mapping[str, DeviceState]) -> Iterator[tuple[str, int]]:
+    """What tells by which link a connection began, where the router has translated its source: an IPv4 address of that
+    link, which is up, and its place.
+    """
+    for place, link in enumerate(config.links):
+        if _has_mark(link, place) and link.name in states:
+            for address in states[link.name].addresses.get(socket.AF_INET, ()):
+                yield address, place
+
+
+def _has_mark(link: LinkConfig, place: int) -> bool:
+    """What began by the primary link goes where all goes, and that is there again when the link is."""
+    return link.role is Role.SECONDARY and place < marks.MAX_BEGAN

@@ -22,6 +22,7 @@ from common.config import (
     LogLevel,
     NativeMptcp,
     Policy,
+    Quic,
     Role,
     Steering,
 )
@@ -93,6 +94,7 @@ config cpe
 	option hold '30'
 	option probe_interval '1000'
 	option probe_count '3'
+	option quic 'fallback'
 config link 'lte'
 	option device 'wwan0'
 	option role 'secondary'
@@ -127,7 +129,7 @@ config policy 'games'
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 38", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 39", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     games = Policy(
         name="policy 'games'",
         steering=Steering.SMALLEST_DELAY,
@@ -144,6 +146,7 @@ config policy 'games'
         join_addresses=(ip_address("2001:db8::9"), ip_address("192.0.2.9")),
         join_port=9009,
         native_mptcp=NativeMptcp.PASS,
+        quic=Quic.FALLBACK,
         inbound=False,
         hold=30,
         probe_interval=1000,
@@ -174,6 +177,7 @@ def test_defaults_of_a_home_router() -> None:
         join_addresses=(),
         join_port=9001,
         native_mptcp=NativeMptcp.BOND,
+        quic=Quic.PASS,
         inbound=False,
         hold=10,
         probe_interval=250,

@@ -11,6 +11,7 @@ from common.flow import Refusal
 
 NFTABLES = Path(__file__).parents[2] / "nftables"
 DELIVER = (NFTABLES / "deliver.nft").read_text()
+CPE = (NFTABLES / "hybrid-cpe.nft").read_text()
 FOREIGN = 0x00ABCDEF
 
 
@@ -118,3 +119,18 @@ def test_what_the_kernel_answers_by_itself_is_known_by_the_marks_of_what_arrives
         text = (NFTABLES / file).read_text()
         assert f"< {min(between):#x} accept" in text
         assert f"> {max(between):#x} accept" in text
+
+
+def test_what_is_forwarded_where_it_began_has_marks_of_its_own() -> None:
+    began = [marks.began(link) for link in range(marks.MAX_BEGAN)]
+    assert not set(began) & set(ours())
+    chains = re.findall(r"chain began_(\d) \{ meta mark set meta mark & 0x00ffffff \| (\w+); \}", CPE)
+    assert chains == [(str(link), f"{mark:#x}") for link, mark in enumerate(began)]
+
+
+def test_nothing_of_ours_acts_on_the_mark_of_what_is_forwarded_where_it_began() -> None:
+    """An ICMP error of this host for it has its mark (net.ipv4.fwmark_reflect), which must not be for a leg of ours."""
+    assert not {marks.began(link) & marks.REPLAYED for link in range(marks.MAX_BEGAN)} - {0}
+    assert all(marks.began(link) & 0xF0000000 != marks.server_leg() for link in range(marks.MAX_BEGAN))
+    assert "type filter hook prerouting priority mangle + 10" in CPE
+    assert "hook prerouting priority mangle + 5" in DELIVER

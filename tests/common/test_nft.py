@@ -20,6 +20,7 @@ HAG = "hybrid-hag.nft"
 VARIABLES = {
     CPE: {
         "lan": nft.names(["lan", "br-guest"]),
+        "quic": nft.names(["lo"]),
         "links": nft.names(["xdsl", "lte"]),
         "leg": f"{marks.server_leg():#x}",
         "release": nft.release_map((marks.release, 9000), workers=2),

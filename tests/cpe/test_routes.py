@@ -5,7 +5,7 @@ import socket
 
 from common import config, marks
 from common.routing import DefaultRoute, DeviceState, Lookup
-from cpe.routes import routes
+from cpe.routes import natted, routes
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
@@ -42,6 +42,7 @@ BY_LTE = [
     DefaultRoute(302, V4, 12, "198.51.100.65"),
     Lookup(502, 302, V4, source="198.51.100.66"),
     Lookup(504, 302, V4, mark=marks.server_leg(1)),
+    Lookup(504, 302, V4, mark=marks.began(1)),
 ]
 
 
@@ -56,3 +57,8 @@ def test_a_link_that_is_down_asks_for_nothing_and_leaves_the_others_their_tables
 
 def test_everything_by_lte() -> None:
     assert list(routes(CPE, {"lte": WWAN}, LTE)) == [*BY_LTE, Lookup(508, 302, V4)]
+
+
+def test_whose_address_tells_where_a_connection_began() -> None:
+    assert list(natted(CPE, {"xdsl": PPP, "lte": WWAN})) == [("198.51.100.66", 1)]
+    assert list(natted(CPE, {"xdsl": PPP})) == []
