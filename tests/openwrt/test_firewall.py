@@ -13,10 +13,13 @@ from lab.access import Kind
 from lab.bonded import Pair
 from lab.connect import answers, connect
 from lab.errors import LabError
+from lab.fidelity.inbound import Inbound
 from lab.netns import Namespace
 from lab.servers import TcpServer
 from lab.topology import Lab
-from tests.openwrt.fw4 import load, rules
+from tests.lab.flows import carry
+from tests.openwrt.fw4 import INSIDE, OUTSIDE, load, rules
+from tests.running import until
 
 pytestmark = pytest.mark.root
 
@@ -108,6 +111,40 @@ def test_rules_for_forwarded_packets_do_not_see_bonded_connections(pair: Pair, p
         connect(pair.lab, family, 7777)
     counters = pair.cpe.status()["counters"]
     assert counters["passed: bypass 'forwarded'"] >= 1
+
+
+@pytest.mark.full
+def test_what_the_daemon_asks_of_the_gateway_is_answered(pair: Pair) -> None:
+    load(pair.lab, snippet=True)
+    until(lambda: all(link["rtt_ms"] is not None for link in pair.cpe.control("links")), "links are measured")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("snippet", [True, False])
+def test_connections_from_the_internet_are_the_forward_rules_to_judge(snippet: bool) -> None:
+    with Inbound(accesses=Kind.DIRECT) as pair:
+        load(pair.lab, snippet=snippet)
+        for bonded, (family, port) in enumerate([(4, OUTSIDE), (6, INSIDE)], start=1):
+            kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+            host = pair.lab.cpe.address("xdsl", 4) if family == 4 else pair.lab.client.address("lan", 6)
+            with pair.lab.client.entered():
+                server = socket.socket(kind)
+            with pair.lab.server.entered():
+                client, other = socket.socket(kind), socket.socket(kind)
+            with server, client, other:
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind(("", INSIDE))
+                server.listen()
+                client.settimeout(10)
+                client.connect((host, port))
+                accepted, _ = server.accept()
+                with accepted:
+                    carry(client, accepted, bytes(1 << 20))
+                    carry(accepted, client, bytes(1 << 20))
+                    assert pair.bonded(pair.hag) == bonded
+                other.settimeout(PATIENCE)
+                with pytest.raises((TimeoutError, ConnectionRefusedError)):  # a port that nobody has opened
+                    other.connect((host, 8079))
 
 
 OTHERS = """\

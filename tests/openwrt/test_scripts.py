@@ -192,6 +192,7 @@ def test_a_wrong_file_starts_nothing_and_says_why(router: Router) -> None:
     assert router.said == [*COMPLAINTS]
 
 
+@pytest.mark.full
 @needs_busybox
 def test_what_says_so_is_hybridctl(router: Router) -> None:
     code = "import sys; from ctl.hybridctl import main; sys.exit(main())"
