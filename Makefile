@@ -108,13 +108,20 @@ deb: setup  ## build the Debian package, build/hybrid-access_VERSION_amd64.deb, 
 	cd ../..
 	ls hybrid-access_*.deb | sed 's|^|build/|'
 
+# The same byte for byte, also in another directory, at another time and place, and for somebody with another umask.
 deb-test: DEBIAN += $(MACHINES)
 deb-test: deb  ## install, upgrade, remove and purge it on bare Debian 12 and 13 (as root, downloads them once)
-	@mkdir -p build/before
-	mv build/hybrid-access_*.deb build/before
-	$(MAKE) --no-print-directory deb
-	cmp build/before/*.deb build/hybrid-access_*.deb  # built again, it is the same
-	rm -r build/before
+	@again=$$(mktemp -d)
+	trap 'rm -rf $$again' EXIT
+	git ls-files -z | tar --null --files-from=- -c | tar -x -m -C $$again
+	git -C $$again init -q
+	git -C $$again add .
+	echo "Building it again in $$again"
+	(umask 077; TZ=Pacific/Kiritimati LC_ALL=C $(MAKE) --no-print-directory -C $$again -o $(CURDIR)/$(VENV)/.complete \
+	  VENV=$(CURDIR)/$(VENV) deb)
+	package=$$(ls -t build/hybrid-access_*.deb | head -1)
+	cmp $$package $$again/$$package
+	echo "It is the same: $$(sha256sum $$package)"
 	$(BIN)/pytest -v machines/test_package.py
 
 clean:  ## remove whatever make and the tools left in the checkout
