@@ -18,13 +18,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from common import marks
+from common import marks, table
 from common.counters import packets
 from common.log import log
 from common.prefixes import Network
 from common.system import SystemLacks, require_program
 
-_TABLE: Final = "inet hybrid_access"
+_TABLE: Final = f"inet {table.NAME}"
 _COMMENT: Final = "hybrid-access"
 _SEATS: Final = "hybrid-access-queues"  # iptables' chain with one rule for each worker
 # For a set in which there is nobody: nft takes no empty one. No device can have that name (dev_valid_name()).
@@ -131,7 +131,7 @@ def unload() -> None:
 
 def counters(names: Mapping[str, str]) -> dict[str, int]:
     """Packets that the table's named counters have counted, those that have any, by what ``names`` calls them."""
-    found = packets(_TABLE.split()[1])
+    found = packets(table.NAME)
     return {name: found[counter] for counter, name in names.items() if found.get(counter)}
 
 

@@ -24,10 +24,11 @@ _PROTOCOL: Final = 5  # where struct rtmsg has rtm_protocol
 class Watch:
     """Hears when links, addresses, routes or rules of this network namespace change; what is new is to be looked up."""
 
+    protocol = netlink.ROUTE
     groups = _LINKS | _ROUTING
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.ROUTE)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self.protocol)
         self._socket.bind((0, self.groups))
         self._socket.setblocking(False)
 

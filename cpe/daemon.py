@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from common import daemon, leftovers, marks, nft, privilege
+from common import daemon, leftovers, marks, nft, privilege, table
 from common.channel import Message
 from common.config import INBOUND, CpeConfig, Policy, Quic, Steering, parse
 from common.control import ControlSocket, Refused, Reply
@@ -26,6 +26,8 @@ from common.routing import Routing
 from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
 from common.system import require_device, require_mptcp
+from common.table import TableGuard
+from common.upkeep import Upkeep
 from common.version import VERSION
 from common.workers import Workers
 from cpe.accesses import Accesses, install_routes
@@ -118,6 +120,11 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
             workers.adopt(text, duties(new, access.upstream), new.max_flows, NO_LIMIT)
 
         service = Service(loop, invocation, config, workers, adopt, access.look_again)
+
+        def put_rules() -> None:
+            _install_rules(ExitStack(), service.config, access, workers.count)  # to be undone as they are now
+
+        undo.callback(Upkeep(loop, TableGuard(), "nftables' rules", put_rules, table.gone).close)
         control = ControlSocket(
             loop,
             invocation.file("sock"),

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
-from common import daemon, leftovers, marks, mptcp, nft, privilege, transparent
+from common import daemon, leftovers, marks, mptcp, nft, privilege, table, transparent
 from common.config import INBOUND, HagConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
@@ -30,15 +30,17 @@ from common.routing import Routing
 from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
 from common.system import Unavailable, require_device, require_mptcp
+from common.table import TableGuard
 from common.transparent import Address
+from common.upkeep import Upkeep
 from common.version import VERSION
+from common.watch import Guard
 from common.worker import Duty
 from common.workers import Workers
 from hag.accesses import Accesses
 from hag.admit import Admission, InboundAdmission, closed
 from hag.announcement import Announcement
 from hag.subscribers import Subscribers
-from hag.upkeep import Upkeep
 
 SETTINGS: Final = (
     Sysctl("net.ipv4.tcp_syncookies", "1", "2 is cookies for all: ours cannot open by one, see common/workers.py"),
@@ -139,7 +141,8 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
             routing.deliver_marked(config.table_base, config.rule_priority)
             routing.replay_marked(config.table_base, config.rule_priority)
 
-        undo.callback(Upkeep(loop, put_routes).close)
+        undo.callback(Upkeep(loop, Guard(), "rules or routes", put_routes).close)
+        put_routes()
         _install_rules(undo, config, workers.count)
 
         def adopt(new: HagConfig, text: str) -> None:
@@ -149,6 +152,11 @@ def run(config: HagConfig, invocation: Invocation[HagConfig]) -> None:
             workers.adopt(text, _duties(new), new.max_flows, new.max_flows_per_subscriber)
 
         service = Service(loop, invocation, config, workers, adopt)
+
+        def put_rules() -> None:
+            _install_rules(ExitStack(), service.config, workers.count)  # to be undone as they are now
+
+        undo.callback(Upkeep(loop, TableGuard(), "nftables' rules", put_rules, table.gone).close)
         control = ControlSocket(
             loop,
             invocation.file("sock"),

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Other programs take out what they do not know: rules and routes of ours are back within a second, theirs stay."""
+"""Other programs take out what they do not know: what is ours comes back, what is theirs stays."""
 
 import contextlib
+import json
+import re
 
 import pytest
 
 from common.routing import PROTOCOL
+from lab import firewall
 from lab.access import Kind
 from lab.bonded import Pair
 from lab.connect import answers, connect
@@ -17,13 +20,42 @@ pytestmark = [pytest.mark.root, pytest.mark.full]
 
 FAMILIES = ("-4", "-6")
 FLUSHES = ("rule flush", "route flush table all")
-WITHIN = 1.0  # seconds
 
 
 def routing(node: Node) -> list[str]:
     """In any order: rules of one priority are in the order in which they came."""
     lists = [["ip", family, *what.split()] for family in FAMILIES for what in ("rule", "route show table all")]
     return sorted(line for command in lists for line in node.run(command).stdout.splitlines())
+
+
+def test_a_ruleset_that_others_flush_comes_back() -> None:
+    """As a firewall does when it is loaded again. What is sent meanwhile may cost its connection."""
+    with Pair(Kind.DIRECT, hag_options={"inbound": 1}, cpe_options={"inbound": 1}) as pair:
+        server = TcpServer(pair.lab.server)
+        for node, daemon, rules in (
+            (pair.lab.cpe, pair.cpe, firewall.CPE),
+            (pair.lab.hag, pair.hag, firewall.HAG),
+        ):
+            old = [connect(pair.lab, family, server.port)[0] for family in (4, 6)]
+            before = ruleset(node)
+            node.run(["nft", "-f", "-"], text=f"flush ruleset\n{rules}")
+            wait(lambda node=node, before=before: ruleset(node) == before)  # type: ignore[misc]
+            for connection in old:
+                answers(connection)
+                connection.close()
+            bonded = pair.bonded()
+            for family in (4, 6):
+                connect(pair.lab, family, server.port)[0].close()
+            assert pair.bonded() == bonded + 2
+            assert daemon.log.count("another program has taken out nftables' rules of ours") == 1
+
+
+def ruleset(node: Node) -> list[str]:
+    """Its chains and rules: what is in the sets comes and goes."""
+    listed = json.loads(node.run(["nft", "--json", "list", "ruleset"]).stdout)["nftables"]
+    rules = [it["rule"]["expr"] for it in listed if "rule" in it]
+    chains = [it["chain"]["name"] for it in listed if "chain" in it]
+    return sorted(re.sub(r'"(packets|bytes|seed)": \d+', "", json.dumps(it)) for it in (*chains, *rules))
 
 
 def test_rules_and_routes_that_others_take_out_come_back() -> None:
@@ -38,7 +70,7 @@ def test_rules_and_routes_that_others_take_out_come_back() -> None:
             for flush in FLUSHES:
                 for family in FAMILIES:
                     node.run(["ip", family, *flush.split(), "proto", str(PROTOCOL)])
-            wait(lambda node=node, before=before: routing(node) == before, WITHIN)  # type: ignore[misc]
+            wait(lambda node=node, before=before: routing(node) == before)  # type: ignore[misc]
             for connection in old:
                 answers(connection)
             bonded = pair.bonded()

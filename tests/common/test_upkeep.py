@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rules and routes that others take out come back, in a real network namespace."""
+"""What others take out comes back, in a real network namespace."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,10 +7,13 @@ from contextlib import closing
 
 import pytest
 
+from common import table
 from common.loop import Loop
 from common.routing import PROTOCOL, Routing
 from common.system import Unavailable
-from hag.upkeep import Upkeep
+from common.table import TableGuard
+from common.upkeep import Upkeep
+from common.watch import Guard
 from lab.netns import Namespace
 from tests.running import PATIENCE
 
@@ -48,7 +51,7 @@ def listed(namespace: Namespace) -> list[str]:
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
 @pytest.mark.parametrize("lost", ["rule flush", "route flush table all"])
-def test_what_is_taken_out_comes_back(
+def test_rules_and_routes(
     namespace: Namespace, loop: Loop, family: str, lost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     namespace.configure(["link set lo up", "rule add from 192.0.2.0/24 lookup 99 priority 700"])
@@ -58,7 +61,8 @@ def test_what_is_taken_out_comes_back(
             routing.deliver_marked(TABLE, PRIORITY)
             routing.replay_marked(TABLE, PRIORITY)
 
-        with closing(Upkeep(loop, put)):
+        put()
+        with closing(Upkeep(loop, Guard(), "rules or routes", put)):
             before = listed(namespace)
             assert all(before)
             namespace.run(["ip", family, *lost.split(), "proto", str(PROTOCOL)])
@@ -67,18 +71,51 @@ def test_what_is_taken_out_comes_back(
             assert len(caplog.messages) == 1
 
 
+def test_the_table(namespace: Namespace, loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    """It gives way to itself when it is put in, and others' may come and go: neither is a loss."""
+    text = f"add table inet {table.NAME}; delete table inet {table.NAME}; add table inet {table.NAME}"
+    puts, looks = [], []
+
+    def put() -> None:
+        puts.append(text)
+        namespace.run(["nft", text])
+
+    def gone() -> bool:
+        looks.append(table.gone())
+        return looks[-1]
+
+    put()
+    with closing(Upkeep(loop, TableGuard(), "rules", put, gone)):
+        namespace.run(["nft", f"add table ip {table.NAME}; add table inet other"])
+        for flush in (f"delete table inet {table.NAME}", "flush ruleset"):
+            namespace.run(["nft", flush])
+            turn_until(loop, lambda: looks[-2:] == [True, False])
+            looks.clear()
+            assert not table.gone()
+    assert len(puts) == 3
+    assert len(caplog.messages) == 2
+
+
+def test_others_tables_are_no_news(namespace: Namespace) -> None:
+    with closing(TableGuard()) as guard:
+        for name in (f"ip {table.NAME}", "inet other", f"inet {table.NAME}"):
+            namespace.run(["nft", f"add table {name}"])
+            namespace.run(["nft", f"delete table {name}"])
+            assert guard.changed() == (name == f"inet {table.NAME}")
+
+
 @pytest.mark.usefixtures("namespace")
 def test_what_the_kernel_refuses_is_tried_again(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 
     def put() -> None:
         tries.append(loop.now())
-        if 1 < len(tries) < 4:
+        if len(tries) < 3:
             raise Unavailable("not now")
 
-    monkeypatch.setattr("hag.upkeep._AGAIN", 0.001)
-    with closing(Upkeep(loop, put)) as upkeep:
+    monkeypatch.setattr("common.upkeep._AGAIN", 0.001)
+    with closing(Upkeep(loop, Guard(), "rules", put)) as upkeep:
         monkeypatch.setattr(upkeep._guard, "changed", lambda: True)
         upkeep._on_loss()
         upkeep._on_loss()
-        turn_until(loop, lambda: len(tries) == 4 and upkeep._timer is None)
+        turn_until(loop, lambda: len(tries) == 3 and upkeep._timer is None)
