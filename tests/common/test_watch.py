@@ -10,6 +10,7 @@ import pytest
 from common.routing import PROTOCOL
 from common.watch import Guard, Watch
 from lab.netns import Namespace
+from tests.running import until
 
 pytestmark = pytest.mark.root
 
@@ -19,6 +20,7 @@ def watch(namespace: Namespace) -> Iterator[Watch]:
     namespace.configure(["link add wan type veth peer name dslam"])
     for device in ("wan", "dslam"):
         namespace.configure([f"link set {device} up addrgenmode none"])  # addresses of its own would come late
+    until(lambda: namespace.run(["ip", "link"]).stdout.count("state UP") == 2)  # which the kernel tells when it likes
     with closing(Watch()) as watch:
         yield watch
 
