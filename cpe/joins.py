@@ -42,6 +42,7 @@ _FIRST_WAIT: Final = 1.0  # seconds
 _LONGEST_WAIT: Final = 30.0
 _HOPE: Final = 30.0  # seconds without any subflow after which no more are ordered
 _HEARD: Final = 256  # announcements that connections share
+_ANNOUNCED: Final = 8  # addresses for one connection, which may have so many further subflows
 _VOTES: Final = 16  # that an announced address can be ahead of others
 _GONE: Final = 3  # refusals in a row by which the kernel says that there is no such connection
 _FIRST: Final = 0  # address id of a connection's first subflow
@@ -231,10 +232,7 @@ class Joins:
                 known.first = told
                 return self._orders(token, known)
             case Announced(token, remote) if token in self._known:
-                known = self._known[token]
-                self._favourites.setdefault(remote.family, _Favourite(remote.address)).vote(remote.address)
-                known.announced = self._same((*(old for old in known.announced if old.id != remote.id), remote))
-                return self._orders(token, known)
+                return self._hear_of(token, self._known[token], remote)
             case SubflowEstablished(token, local, remote) if self._is_ours(token, local.id):
                 known = self._known[token]
                 self._is_up(token, local, remote)
@@ -309,6 +307,16 @@ class Joins:
                 elif known.dead_since is None or now - known.dead_since < _HOPE:
                     orders += self._order(token, known, self._links[link])
         return orders
+
+    def _hear_of(self, token: int, known: _Known, remote: Endpoint) -> list[Order]:
+        """Whoever is at the other end may announce what he likes, and often: he has one vote, and some room."""
+        others = tuple(old for old in known.announced if old.id != remote.id)
+        if len(others) >= _ANNOUNCED:
+            return []
+        if all(old.family != remote.family for old in known.announced):
+            self._favourites.setdefault(remote.family, _Favourite(remote.address)).vote(remote.address)
+        known.announced = self._same((*others, remote))
+        return self._orders(token, known)
 
     def _same(self, announced: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """The very one that other connections have: most hear the same of the same HAG, and there may be thousands."""

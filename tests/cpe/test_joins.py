@@ -796,3 +796,15 @@ def test_a_connection_that_is_not_established_yet_has_lost_nothing() -> None:
     player = Player(LTE)
     player.play(">> created 1", ">> found 1", *READY4[1:], LTE4)
     assert not player.joins.lost_first(1)
+
+
+def test_what_one_connection_announces_costs_no_more_than_a_hag_does() -> None:
+    joins = joins_of(LTE)
+    for token, address in ((1, HAG4), (2, "192.0.2.66")):
+        joins.handle(Created(token), 0.0)
+        joins.handle(Announced(token, Endpoint(address, 9001, 1)), 0.0)
+    for number in range(1000):
+        joins.handle(Announced(2, Endpoint("192.0.2.66", 9001, number % 256)), 0.0)
+        joins.handle(Announced(2, Endpoint(f"192.0.2.{number % 256}", 9001, number % 255)), 0.0)
+    assert joins.gateways() == (HAG4,), "a connection has one vote"
+    assert len(joins._known[2].announced) == 8
