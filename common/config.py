@@ -237,7 +237,7 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
     return {
         "workers": Entry(parse=worker_count, default=workers),
         "max_flows": Entry(parse=number(1, 2**31 - 1), live=True),
-        "flow_buffer": Entry(parse=flow_buffer, default="8M"),
+        "flow_buffer": Entry(parse=flow_buffer, default="16M"),
         "drain": Entry(parse=number(0, 3600), default="30", live=True),
         "log_level": Entry(parse=choice(LogLevel), default="info", live=True),
         "queue": Entry(parse=number(0, 65535), default=first),

@@ -35,23 +35,24 @@ _LINGER_OFF: Final = struct.pack("ii", 0, 0)
 UNSENT: Final = 256 * 1024
 
 # Bytes that a flow may hold in one direction, unless the configuration says otherwise.
-FLOW_BUFFER: Final = 8 * 1024 * 1024
+FLOW_BUFFER: Final = 16 * 1024 * 1024
 
-# Shares of it, as the kernel counts, with its own overhead. What remains is for the relay's hands (common/relay.py),
-# and for the last packet in each buffer, which may exceed it.
+# Shares of it, as the kernel counts, with its own overhead, for each kind of leg. What remains is for the relay's hands
+# (common/relay.py), and for the last packet in each buffer, which may exceed it.
 #
 # A Multipath TCP leg must have room for all that its peer, with the same option, may send before it is acknowledged:
-# what has come over one access and must wait for what comes over the other counts here. Once that fills the buffer, the
-# kernel moves nothing more from the subflows, not even what everything waits for (net/mptcp/protocol.c up to 6.18),
-# and the connection stands still for good: in 1 of 8 two-way transfers, with sizes that the kernel chose (128 KiB and
-# up to receive, up to 4 MiB to send).
+# what has come over one access and must wait for what comes over the other counts here. So that takes what all accesses
+# carry together in a round trip of the slowest one, with its queue, and somewhat more than half of the room is payload.
+# Once that fills the buffer, the kernel moves nothing more from the subflows, not even what everything waits for
+# (net/mptcp/protocol.c up to 6.18), and the connection stands still for good: in 1 of 8 two-way transfers, with sizes
+# that the kernel chose (128 KiB and up to receive, up to 4 MiB to send).
 #
 # To send, a Multipath TCP leg has what the kernel gives it, which grows with what its paths carry; the peer's room to
 # receive is the limit. A fixed size is that of every subflow, and the first one fills it before another has joined: of
 # 1 MB, 20 Mbit/s and 2 MiB, nothing was left for LTE. With less than the default it is fixed all the same, to keep the
 # promise.
-_RECEIVED: Final = 2  # one half
-_SENT: Final = 4  # one quarter
+_RECEIVED: Final = {MPTCP: 5 / 8, TCP: 2 / 8}
+_SENT: Final = {MPTCP: 2 / 8, TCP: 1 / 8}
 _LAST: Final = 64 * 1024
 
 BACKLOG: Final = 4096  # connections that may wait at a listener, half-open ones too
@@ -142,9 +143,9 @@ def _prepare(sock: socket.socket, family: int, protocol: int, flow_buffer: int) 
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     _set_if_there_is(sock, socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
     # The kernel doubles both numbers.
-    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, (flow_buffer // _RECEIVED - _LAST) // 2)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, int(flow_buffer * _RECEIVED[protocol] - _LAST) // 2)
     if protocol == TCP or flow_buffer < FLOW_BUFFER:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, (flow_buffer // _SENT - _LAST) // 2)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, int(flow_buffer * _SENT[protocol] - _LAST) // 2)
 
 
 def _set_if_there_is(sock: socket.socket, level: int, option: int, value: int) -> None:

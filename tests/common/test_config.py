@@ -84,7 +84,7 @@ config cpe
 	option native_mptcp 'pass'
 	option workers '4'
 	option max_flows '1000'
-	option flow_buffer '16M'
+	option flow_buffer '4M'
 	option drain '5'
 	option log_level 'debug'
 	option queue '10'
@@ -153,7 +153,7 @@ config policy 'games'
         probe_count=3,
         workers=4,
         max_flows=1000,
-        flow_buffer=16 * 1024 * 1024,
+        flow_buffer=4 * 1024 * 1024,
         drain=5,
         log_level=LogLevel.DEBUG,
         queue=10,
@@ -184,7 +184,7 @@ def test_defaults_of_a_home_router() -> None:
         probe_count=4,
         workers=1,
         max_flows=None,
-        flow_buffer=8 * 1024 * 1024,
+        flow_buffer=16 * 1024 * 1024,
         drain=30,
         log_level=LogLevel.INFO,
         queue=4800,
@@ -210,7 +210,7 @@ def test_defaults_of_a_gateway() -> None:
         inbound=False,
         workers=None,
         max_flows=None,
-        flow_buffer=8 * 1024 * 1024,
+        flow_buffer=16 * 1024 * 1024,
         drain=30,
         log_level=LogLevel.INFO,
         queue=4900,

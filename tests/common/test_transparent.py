@@ -100,14 +100,15 @@ def options(sock: socket.socket) -> dict[str, int | tuple[int, ...]]:
 
 
 def is_prepared(leg: socket.socket, protocol: int) -> None:
-    """To receive it has a half of what a flow may hold, to send a quarter, less a packet each.
+    """To receive, Multipath TCP has five eighths of what a flow may hold, TCP two; to send TCP has one; less a packet.
 
     What Multipath TCP has to send is not fixed: the first subflow would take in all of it before another has joined.
     """
     seen = options(leg)
-    a_quarter = seen.pop("sends") == 2_031_616
-    assert seen == {"linger": (1, 0), "keepalive": 1, "nodelay": 1, "receives": 4_128_768}
-    assert a_quarter is (protocol == TCP)
+    an_eighth = seen.pop("sends") == 2_031_616
+    receives = 10_420_224 if protocol == MPTCP else 4_128_768
+    assert seen == {"linger": (1, 0), "keepalive": 1, "nodelay": 1, "receives": receives}
+    assert an_eighth is (protocol == TCP)
 
 
 @pytest.mark.usefixtures("namespace")
@@ -333,13 +334,17 @@ def test_closing_twice_or_after_the_peer_has_reset(family: int, protocol: int) -
 
 
 @pytest.mark.parametrize("flow_buffer", [1 << 20, transparent.FLOW_BUFFER, 1 << 30])
-def test_a_flow_holds_no_more_than_it_may(protocol: int, flow_buffer: int) -> None:
-    with transparent.listener(socket.AF_INET, 0, protocol, flow_buffer=flow_buffer) as sock:
-        receives, sends = options(sock)["receives"], options(sock)["sends"]
+@pytest.mark.parametrize(("source", "sink"), [(MPTCP, TCP), (TCP, MPTCP)])
+def test_a_flow_holds_no_more_than_it_may(source: int, sink: int, flow_buffer: int) -> None:
+    seen = {}
+    for protocol in (source, sink):
+        with transparent.listener(socket.AF_INET, 0, protocol, flow_buffer=flow_buffer) as sock:
+            seen[protocol] = options(sock)
+    receives, sends = seen[source]["receives"], seen[sink]["sends"]
     packet = 1 << 16
     assert isinstance(receives, int)
     assert isinstance(sends, int)
-    assert flow_buffer // 2 < receives + sends + 2 * packet + PIPE <= flow_buffer
+    assert flow_buffer // 8 < receives + sends + 2 * packet + PIPE <= flow_buffer
 
 
 @pytest.mark.usefixtures("namespace")
