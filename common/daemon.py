@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -230,9 +231,12 @@ def only_instance(invocation: Invocation[Any]) -> Iterator[None]:
     role, run_dir, file = invocation.role, invocation.run_dir, invocation.file("pid")
     try:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if run_dir.stat().st_uid not in (0, os.geteuid()):
-            # He could have planted links there to files that are ours to write.
+        # Who may write there could plant links to files that are ours to write, and the numbers of processes to end.
+        found = run_dir.stat()
+        if found.st_uid not in (0, os.geteuid()):
             raise SystemLacks(f"the run directory {run_dir} is another user's (--run-dir names another)")
+        if found.st_mode & stat.S_IWOTH:
+            raise SystemLacks(f"anybody may write to the run directory {run_dir} (--run-dir names another)")
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise lack(error, f"cannot use the run directory {run_dir}") from None

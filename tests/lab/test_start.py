@@ -281,6 +281,17 @@ def test_run_directory_is_a_file(lab: Lab, fails: Fails, tmp_path: Path) -> None
     assert sentence == f"cannot use the run directory {file}: File exists"
 
 
+def test_run_directory_where_anybody_may_write(lab: Lab, fails: Fails, tmp_path: Path) -> None:
+    """Nor does the daemon write what it has to say through a link that somebody has planted there."""
+    directory, victim = tmp_path / "open", tmp_path / "victim"
+    directory.mkdir()
+    directory.chmod(0o777)
+    (directory / "hag.failure.new").symlink_to(victim)
+    sentence = fails(make(lab, "hag"), arguments=["--run-dir", str(directory)])
+    assert sentence == f"anybody may write to the run directory {directory} (--run-dir names another)"
+    assert not victim.exists()
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_run_directory_with_too_long_a_name(lab: Lab, fails: Fails, tmp_path: Path, role: str) -> None:
     """The control socket is the last thing to be made: all else is installed then."""
@@ -294,7 +305,7 @@ def test_run_directory_with_too_long_a_name(lab: Lab, fails: Fails, tmp_path: Pa
 @pytest.mark.parametrize("role", ROLES)
 def test_full_disk(lab: Lab, fails: Fails, role: str) -> None:
     daemon = make(lab, role)
-    full = f"mount -t tmpfs -o size=8k none {daemon.run_dir} && head -c 8192 /dev/zero >{daemon.run_dir}/full"
+    full = f"mount -t tmpfs -o size=8k,mode=755 none {daemon.run_dir} && head -c 8192 /dev/zero >{daemon.run_dir}/full"
     sentence = fails(daemon, UNAVAILABLE, prefix=privately(full))
     assert sentence == (f"cannot note the settings of now in {daemon.run_dir}/{role}.settings: No space left on device")
 
