@@ -117,6 +117,7 @@ class CpeConfig:
     """
 
     lan: tuple[str, ...]
+    lan_interface: tuple[str, ...]
     steering: Steering
     join_after: int
     join_addresses: tuple[IPv4Address | IPv6Address, ...]
@@ -258,7 +259,8 @@ _MATCH: Mapping[str, Entry] = {
 
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "cpe": {
-        "lan": Entry(parse=device, required=True, many=True, live=True),
+        "lan": Entry(parse=device, many=True, live=True),
+        "lan_interface": Entry(parse=interface, many=True, live=True),
         "steering": Entry(parse=choice(Steering), default="always", live=True),
         "join_after": Entry(parse=size, default="65536", live=True),
         "join_address": Entry(parse=address, many=True, live=True),
@@ -422,6 +424,8 @@ def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
     section = next((section for section in sections if section.type == "cpe"), None)
     if section is None:
         return None
+    if all(option.name not in ("lan", "lan_interface") for option in (*section.options, *section.lists)):
+        report.add(section, "list 'lan' is missing")
     values = read_options(section, SECTIONS["cpe"], report)
     good = [(at, link) for at, link in zip(link_sections, links, strict=True) if link]
     _check_devices(section, good, report)
@@ -495,6 +499,8 @@ def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], re
 def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: _Report) -> None:
     """Only what arrives from a LAN could be bonded, so a rule for another device matches nothing."""
     lans = {option.value for option in cpe.lists if option.name == "lan"}
+    if any(option.name == "lan_interface" for option in cpe.lists):
+        return  # whose devices are netifd's to say
     for section in sections:
         for option in section.lists:
             if section.type in ("bypass", "policy") and option.name == "device" and option.value not in lans:

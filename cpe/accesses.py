@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from common import nft
-from common.config import CpeConfig
+from common.config import CpeConfig, Quic
 from common.control import Reply
 from common.log import about, log
 from common.loop import IN, Loop, Timer
@@ -66,7 +66,9 @@ class Accesses:
     def adopt(self, config: CpeConfig) -> None:
         """Goes by another configuration of the same links."""
         self._config = config
+        self._interfaces.adopt(config)
         self.links.adopt(config)
+        self.look_again()
         self._aim()
         self._wait()
 
@@ -122,6 +124,16 @@ class Accesses:
             "down_rate": round(8 * (new.bytes_down - old.bytes_down) / seconds) if old and new else None,
             "up_rate": round(8 * (new.bytes_up - old.bytes_up) / seconds) if old and new else None,
         }
+
+    def lan(self, config: CpeConfig) -> list[str]:
+        """The devices of the LANs that there are now."""
+        named = self._interfaces.devices
+        return list(dict.fromkeys([*config.lan, *(named[name] for name in config.lan_interface if name in named)]))
+
+    def lan_sets(self, config: CpeConfig) -> dict[str, str]:
+        """What nftables has to know of the LANs. Nothing is forwarded from the loopback device."""
+        lan = self.lan(config)
+        return {"lan": nft.names(lan), "quic": nft.names(lan if config.quic is Quic.FALLBACK else ("lo",))}
 
     def look_again(self) -> None:
         """At the interfaces of OpenWrt: somebody knows that one has another device."""
@@ -229,7 +241,7 @@ class Accesses:
     def _sets(self) -> dict[str, str]:
         """What nftables has to know of the links, less what never changes."""
         links = nft.names(self.links.devices().values())
-        sets = {"links": links, "links_found": links} if self._interfaces else {}
+        sets = {"links": links, "links_found": links, **self.lan_sets(self._config)} if self._interfaces else {}
         if self._config.inbound:
             sets["primary"] = self.primary
             sets["primary4"] = f"{{ {self.upstream.address} }}"

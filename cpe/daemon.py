@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from common import daemon, leftovers, marks, nft, privilege, table
 from common.channel import Message
-from common.config import INBOUND, CpeConfig, Policy, Quic, Steering, parse
+from common.config import INBOUND, CpeConfig, Policy, Steering, parse
 from common.control import ControlSocket, Refused, Reply
 from common.daemon import Failed, Invocation
 from common.log import about, log
@@ -113,7 +113,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         def adopt(new: CpeConfig, text: str) -> None:
             for device in new.lan:
                 require_device(device, "option 'lan'")
-            nft.fill({"lan": nft.names(new.lan), "quic": _quic(new)})
+            nft.fill(access.lan_sets(new))
             paths.adopt(new)
             access.adopt(new)
             traffic.adopt(new)
@@ -143,7 +143,9 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
                 text = "the default route of %s goes by '%s', which is no link: that is not bonded"
                 log.warning(text, family, name, extra=about(device=name))
         links = " and ".join(link.name for link in config.links)
-        service.run(lambda: f"bonding connections from {', '.join(service.config.lan)} over {links}")
+        service.run(
+            lambda: f"bonding connections from {', '.join(access.lan(service.config)) or 'no LAN'} over {links}"
+        )
     if loop.failure:
         raise Failed(loop.failure)
 
@@ -161,8 +163,7 @@ def _install_rules(undo: ExitStack, config: CpeConfig, access: Accesses, workers
     nft.load(
         "hybrid-cpe.nft",
         {
-            "lan": nft.names(config.lan),
-            "quic": _quic(config),
+            **access.lan_sets(config),
             "links": nft.names(access.links.devices().values()),
             "leg": f"{leg(config):#x}",
             "release": nft.release_map(
@@ -184,17 +185,12 @@ def _install_rules(undo: ExitStack, config: CpeConfig, access: Accesses, workers
             undo.callback(nft.add_queue_rule(config.queue + INBOUND, workers, place))
 
 
-def _quic(config: CpeConfig) -> str:
-    """Whose QUIC is refused; nothing is forwarded from the loopback device."""
-    return nft.names(config.lan if config.quic is Quic.FALLBACK else ("lo",))
-
-
 def _status(config: CpeConfig, access: Accesses, traffic: Traffic, workers: Workers, reply: Reply) -> None:
     head: dict[str, Any] = {
         "role": "cpe",
         "version": VERSION,
         "pid": os.getpid(),
-        "lan": list(config.lan),
+        "lan": access.lan(config),
         "steering": traffic.steering.mode.value,
         "links": access.describe(),
     }

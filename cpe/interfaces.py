@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The devices of links that are configured by the name of their network; others have theirs in the configuration."""
+"""The devices of links and LANs that are configured by the name of their network; others are named themselves."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ class Interfaces:
     """``devices`` are what netifd has said last, by interface; before the first question there are none."""
 
     def __init__(self, config: CpeConfig) -> None:
-        self._links = [link for link in config.links if link.interface]
         self.devices: Mapping[str, str] = {}
         self._asked = float("-inf")
         self._unanswered = ""
+        self.adopt(config)
+
+    def adopt(self, config: CpeConfig) -> None:
+        """Goes by another configuration from now on."""
+        self._links = {link.name: link.interface for link in config.links if link.interface}
+        self._lan = config.lan_interface
 
     def __bool__(self) -> bool:
-        return bool(self._links)
+        """Whether there are any."""
+        return bool(self._links or self._lan)
 
     def lack(self, up: Mapping[str, object]) -> bool:
-        """Whether one of theirs is not among the links that are up, so that netifd may have another device for it."""
-        return any(link.name not in up for link in self._links)
+        """Whether netifd may know more by now: of a link that is not among those that are up, or of a LAN."""
+        return not self._links.keys() <= up.keys() or not self.devices.keys() >= set(self._lan)
 
     def ask(self, now: float) -> float | None:
         """Asks netifd; or else says when that may be done again."""
@@ -40,7 +46,7 @@ class Interfaces:
         except SystemLacks as lack:
             if str(lack) != self._unanswered:
                 self._unanswered = str(lack)
-                names = ", ".join(f"'{link.interface}'" for link in self._links)
+                names = ", ".join(f"'{name}'" for name in (*self._links.values(), *self._lan))
                 log.warning("interface %s: %s", names, lack)
         return None
 

@@ -81,7 +81,8 @@ class Links:
 
     def _name(self, named: Mapping[str, str]) -> dict[str, str]:
         """Notes which devices the links have now; says why of those that have none. No two links share a device."""
-        taken = {device: "of 'list lan'" for device in self._config.lan}
+        taken = {named[name]: f"of interface '{name}'" for name in self._config.lan_interface if name in named}
+        taken |= {device: "of 'list lan'" for device in self._config.lan}
         taken |= {link.device: f"of link '{link.name}'" for link in self._config.links if link.device}
         lacks = {}
         for link in self._config.links:

@@ -72,7 +72,7 @@ def _daemon(answer: Answer) -> list[Line]:
         ("process", answer["pid"]),
     ]
     if answer["role"] == "cpe":
-        lines += [("lan", ", ".join(answer["lan"])), ("steering", answer["steering"])]
+        lines += [("lan", ", ".join(answer["lan"]) or "none"), ("steering", answer["steering"])]
     else:
         lines += [
             ("access", ", ".join(answer["access"])),

@@ -10,7 +10,7 @@ from pathlib import Path
 import cpe.daemon
 import hag.daemon
 from common import inventory, netifd
-from common.config import Config, ConfigErrors, CpeConfig, LinkConfig, load
+from common.config import Config, ConfigErrors, CpeConfig, load
 from common.inventory import Finding
 from common.settings import Sysctl
 from common.system import SystemLacks
@@ -34,10 +34,10 @@ def _devices(config: Config) -> Iterator[Finding]:
     if config.cpe:
         uses |= dict.fromkeys(config.cpe.lan, "lan")
         uses |= {link.device: f"link '{link.name}'" for link in config.cpe.links if link.device}
-        for link, found in _interfaces(config.cpe):
+        for use, found in _interfaces(config.cpe):
             yield found
             if found.found:
-                uses[found.text] = f"link '{link.name}'"
+                uses[found.text] = use
     if config.hag:
         uses |= dict.fromkeys(config.hag.access, "access") | {config.hag.join_device: "join_device"}
     there = {name for _, name in socket.if_nameindex()}
@@ -46,16 +46,17 @@ def _devices(config: Config) -> Iterator[Finding]:
         yield Finding(f"device {device}", device in there, text, needed=True)
 
 
-def _interfaces(config: CpeConfig) -> Iterator[tuple[LinkConfig, Finding]]:
-    """The text of one that is found is its device."""
-    links = [link for link in config.links if link.interface]
+def _interfaces(config: CpeConfig) -> Iterator[tuple[str, Finding]]:
+    """With their use. The text of one that is found is its device."""
+    uses = {name: "lan" for name in config.lan_interface}
+    uses |= {link.interface: f"link '{link.name}'" for link in config.links if link.interface}
     try:
-        named, lacks = netifd.devices() if links else {}, "it is down, or there is none of that name"
+        named, lacks = netifd.devices() if uses else {}, "it is down, or there is none of that name"
     except SystemLacks as lack:
         named, lacks = {}, str(lack)
-    for link in links:
-        device = named.get(link.interface or "")
-        yield link, Finding(f"interface {link.interface}", device is not None, device or lacks, needed=True)
+    for name, use in uses.items():
+        device = named.get(name)
+        yield use, Finding(f"interface {name}", device is not None, device or f"{lacks} ({use})", needed=True)
 
 
 def _settings(config: Config | None) -> list[Sysctl]:

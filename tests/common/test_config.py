@@ -141,6 +141,7 @@ config policy 'games'
     )
     expected = CpeConfig(
         lan=("br-lan", "br-guest"),
+        lan_interface=(),
         steering=Steering.ALWAYS,
         join_after=131072,
         join_addresses=(ip_address("2001:db8::9"), ip_address("192.0.2.9")),
@@ -172,6 +173,7 @@ config policy 'games'
 def test_defaults_of_a_home_router() -> None:
     assert cpe(CPE + XDSL) == CpeConfig(
         lan=("br-lan",),
+        lan_interface=(),
         steering=Steering.ALWAYS,
         join_after=65536,
         join_addresses=(),
@@ -480,6 +482,12 @@ def test_a_link_by_the_name_of_its_network() -> None:
     home = cpe(CPE + XDSL.replace("device 'pppoe-wan'", "interface 'wan'") + LTE)
     assert (home.primary.device, home.primary.interface) == (None, "wan")
     assert [(link.device, link.interface) for link in home.secondaries] == [("wwan0", None)]
+
+
+def test_lans_by_the_names_of_their_networks() -> None:
+    named = CPE.replace("list lan 'br-lan'", "list lan_interface 'lan'\nlist lan_interface 'guest'")
+    home = cpe(named + XDSL + "config bypass\n list device 'br-guest'")  # which may be one of these
+    assert (home.lan, home.lan_interface) == ((), ("lan", "guest"))
 
 
 def test_what_is_no_name_of_a_network() -> None:

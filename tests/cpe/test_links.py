@@ -258,3 +258,12 @@ def test_two_links_on_one_device_are_one() -> None:
         "xdsl: interface 'wan' has device 'sat0', which is that of link 'sat'",
     ]
     assert box.links.usable(box.xdsl) is None
+
+
+def test_a_link_on_the_device_of_a_lan_is_none() -> None:
+    box = by_name(ppp0=PPP)
+    box.named = {"wan": "ppp0", "wwan": "br-guest", "guest": "br-guest"}
+    parsed = config.parse(NAMED.replace("list lan 'lan'", "list lan_interface 'guest'"), "f").cpe
+    assert parsed
+    box.links = Links(parsed, box.now)
+    assert "lte: interface 'wwan' has device 'br-guest', which is that of interface 'guest'" in box.look()

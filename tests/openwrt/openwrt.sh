@@ -36,12 +36,21 @@ config_load() {
 			eval "type_$section=\$first"
 			;;
 		option) eval "option_${section}_$first=\$second" ;;
+		list) eval "list_${section}_$first=\"\${list_${section}_$first-} \$second\"" ;;
 		esac
 	done <"$UCI/$1"
 }
 
 config_get() {
 	eval "$1=\"\${option_${2}_$3:-\${4-}}\""
+}
+
+config_list_foreach() {
+	local value values
+	eval "values=\"\${list_${1}_$2-}\""
+	for value in $values; do
+		"$3" "$value"
+	done
 }
 
 config_foreach() {

@@ -100,6 +100,31 @@ def test_networks_come_late_and_change_their_devices(lab: Lab, netifd: Netifd) -
     assert [cpe.stop(), hag.stop()] == [0, 0]
 
 
+def test_lans_come_and_go(lab: Lab, netifd: Netifd) -> None:
+    netifd.says(wan="xdsl", home="lan", guest=None)
+    cpe, hag = cpe_daemon(lab), hag_daemon(lab)
+    text = cpe.config_file.read_text()
+    cpe.configure(text.replace("list lan 'lan'", "list lan_interface 'home'\n\tlist lan_interface 'guest'"))
+    hag.start()
+    cpe.start()
+    assert cpe.status()["lan"] == ["lan"]
+    with Flows(lab) as flows:
+        assert flows.open(4).bonded_by(hag)
+        netifd.says(wan="xdsl", home=None, guest="guest")
+        cpe.process.signal(signal.SIGHUP)
+        until(lambda: cpe.status()["lan"] == ["guest"], "it knows")
+        assert not flows.open(4).bonded_by(hag)
+        cpe.configure(text)
+        assert cpe.control("reload") == {"changed": ["list lan", "list lan_interface"], "errors": []}
+        assert flows.open(6).bonded_by(hag)
+        cpe.configure(text.replace("list lan 'lan'", "list lan_interface 'guest'"))
+        assert cpe.control("reload")["errors"] == []
+        assert cpe.status()["lan"] == ["guest"]
+        assert '"lan"' not in rules(lab, "lan")
+        assert not flows.open(6).bonded_by(hag)
+    assert [cpe.stop(), hag.stop()] == [0, 0]
+
+
 def test_without_netifd_there_is_no_link_and_the_log_says_why(lab: Lab, netifd: Netifd, tmp_path: Path) -> None:
     (tmp_path / "ubus").unlink()
     cpe = cpe_daemon(lab)

@@ -30,6 +30,8 @@ needs_shellcheck = pytest.mark.skipif(
 CPE = """\
 config cpe 'cpe'
 	list lan 'br-lan'
+	list lan_interface 'home'
+	list lan_interface 'guest'
 config link 'xdsl'
 	option interface 'wan'
 	option role 'primary'
@@ -179,8 +181,8 @@ def test_its_example_is_right(router: Router, capsys: pytest.CaptureFixture[str]
 
 
 COMPLAINTS = (
-    "/etc/config/hybridaccess:5: link 'xdsl', option 'role': 'primry' is not one of: primary, secondary",
-    "/etc/config/hybridaccess:6: link 'lte': option 'device' is missing",
+    "/etc/config/hybridaccess:7: link 'xdsl', option 'role': 'primry' is not one of: primary, secondary",
+    "/etc/config/hybridaccess:8: link 'lte': option 'device' is missing",
 )
 WRONG = "\n".join(COMPLAINTS)
 
@@ -199,7 +201,7 @@ def test_what_says_so_is_hybridctl(router: Router) -> None:
     router.program("hybridctl", f"PYTHONPATH={CHECKOUT} exec {sys.executable} -c '{code}' \"$@\"")
     router.init("start", CPE.replace("primary", "primry"))
     (complaint,) = router.said
-    assert complaint.startswith(f"{router.config}:5: link 'xdsl', option 'role': ")
+    assert complaint.startswith(f"{router.config}:7: link 'xdsl', option 'role': ")
 
 
 @needs_busybox
@@ -271,6 +273,8 @@ SIGHUP = 'ubus call service signal { "name": "hybrid-access", "instance": "cpe",
         ("ifup", "wan", [SIGHUP]),
         ("ifdown", "modem", [SIGHUP]),
         ("ifupdate", "modem", [SIGHUP]),
+        ("ifup", "home", [SIGHUP]),
+        ("ifup", "guest", [SIGHUP]),
         ("ifup", "lan", []),
         ("ifup", "wan6", []),
         ("free", "wan", []),
