@@ -409,13 +409,17 @@ class Connection:
         else:
             self._watch_growth()  # without a byte, if that is what was asked for
 
+    # With the last of both FINs comes CLOSE, whose close() sends it: all has been read, so it is no RST.
+
     def _end_client(self) -> None:
         assert self._relay is not None
-        _end(self._relay.client)
+        if self.state is not State.CLOSED:
+            _end(self._relay.client)
 
     def _end_server(self) -> None:
         assert self._relay is not None
-        _end(self._relay.server)
+        if self.state is not State.CLOSED:
+            _end(self._relay.server)
 
     def _close(self) -> None:
         assert self._relay is not None
