@@ -75,8 +75,8 @@ class Steering:
     """All modes at once, so that one that is asked for is ready.
 
     ``restricted`` and ``demoted`` are others' to set, by name of a link, with the reason; what they hold counts from
-    the next look on. Restricted beats demoted beats the mode, but if nothing else is up such a link carries all the
-    same, unless it is allowed nothing.
+    the next look on. Of the demoted ones those that are ``leaving`` are not even backups. Restricted beats demoted
+    beats the mode, but if nothing else is up such a link carries all the same, unless it is allowed nothing.
     """
 
     def __init__(self, config: CpeConfig) -> None:
@@ -84,6 +84,7 @@ class Steering:
         self.capacities = {link.name: Capacity(link.rate_down, link.rate_up) for link in links}
         self.restricted: Mapping[str, tuple[Allowed, str]] = {}
         self.demoted: Mapping[str, str] = {}
+        self.leaving: Collection[str] = ()
         self._overflow = _Overflow()
         self._delay = _SmallestDelay()
         self._credit = dict.fromkeys(self.capacities, 0.0)
@@ -200,7 +201,7 @@ class Steering:
             elif allowed is Allowed.FAILOVER_ONLY:
                 barred[name] = Choice(Use.BACKUP, restriction)
             elif name in self.demoted:
-                barred[name] = Choice(Use.BACKUP, self.demoted[name])
+                barred[name] = Choice(Use.NONE if name in self.leaving else Use.BACKUP, self.demoted[name])
         if len(barred) == len(self.capacities):  # the kernel would use one of the backups anyhow
             backups = [name for name, choice in barred.items() if choice.use is Use.BACKUP]
             last = min(backups, key=lambda name: name in self.restricted, default=None)

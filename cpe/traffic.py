@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +15,7 @@ from common.log import about, log
 from common.loop import Loop, Timer
 from common.meter import Counters, Meter
 from cpe.capacity import Carried
+from cpe.governor import Governor
 from cpe.joins import Plans
 from cpe.links import Links
 from cpe.paths import Paths
@@ -42,6 +45,7 @@ class Traffic:
         self._links = links
         self._paths = paths
         self.steering = Steering(config)
+        self._governor = Governor({link.name: (link.rate_down, link.rate_up) for link in config.links})
         self._meter = Meter()
         self._readings: dict[str, _Reading] = {}
         self._plans: Plans = {}
@@ -93,7 +97,7 @@ class Traffic:
     def _tick(self) -> None:
         pause = _LOOK if self._look() else _IDLE
         self._timer = None
-        if self._paths.steered or not self.steering.resting:
+        if self._paths.steered or self._governor.tries or not self.steering.resting:
             self._timer = self._loop.call_later(pause, self._tick)
 
     def _look(self) -> bool:
@@ -105,6 +109,7 @@ class Traffic:
             for link in self._config.links
             if link.name in up and (it := self._read(link, up[link.name], now))
         }
+        self._govern(up, now)
         for change in self.steering.look(carried, up, now):
             _tell(change)
         plans = self.steering.plans()
@@ -112,6 +117,24 @@ class Traffic:
             self._plans = plans
             self._paths.steer(plans)
         return len(carried) < len(up) or any(it.down + it.up > _NOTHING for it in carried.values())
+
+    def _govern(self, up: Mapping[str, int], now: float) -> None:
+        """Demotes what slows the others down; links that are not read yet do not count."""
+        read = {name: it.counters for name, it in self._readings.items() if up.get(name) == it.device}
+        carried = {name: (it.bytes_down, it.bytes_up) for name, it in read.items()}
+        trips = {name: it.best for name, it in self.steering.capacities.items() if it.best is not None}
+        self._governor.observe(carried, self._arrived(), now, trips)
+        self.steering.demoted = self._governor.demoted
+        self.steering.leaving = self._governor.leaving(now)
+
+    def _arrived(self) -> tuple[int, int]:
+        """Bytes that the LAN has got and sent so far. There a device's 'up' is what this box sends."""
+        got = sent = 0
+        for name in self._config.lan:
+            with contextlib.suppress(OSError):  # it has gone, and may be back
+                if (counters := self._meter.read(socket.if_nametoindex(name))) is not None:
+                    got, sent = got + counters.bytes_up, sent + counters.bytes_down
+        return got, sent
 
     def _read(self, link: LinkConfig, device: int, now: float) -> Carried | None:
         """Since the reading before; None if there is none, or only just."""

@@ -87,6 +87,8 @@ class Player:
                 self.steering.restricted = {name: (Allowed(" ".join(allowed)), "the quota is used up")}
             case ["demote", name]:
                 self.steering.demoted = {name: "it drags others down"}
+            case ["leave", *names]:
+                self.steering.leaving = names
             case ["restore"]:
                 self.steering.restricted = self.steering.demoted = {}
             case ["for", seconds]:
@@ -332,3 +334,15 @@ def test_before_the_first_look_nothing_is_planned() -> None:
 
 def test_uses_in_words() -> None:
     assert [use.value for use in Use] == ["carry", "backup", "none"]
+
+
+def test_a_link_that_is_demoted_may_have_to_leave_first() -> None:
+    Player("always").play(
+        ">> leave lte",
+        ">> demote lte",
+        "<< lte none: it drags others down",
+        ">> leave",
+        "<< lte backup: it drags others down",
+        ">> restore",
+        "<< lte carry: all links carry",
+    )
