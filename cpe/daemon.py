@@ -133,7 +133,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
                 "links": lambda _, reply: access.report(reply),
                 "flows": lambda _, reply: _flows(service.config, paths, workers, reply),
                 "policy": lambda _, reply: reply(_policy(service.config, traffic)),
-                "steering": lambda request, reply: reply(_steering(request, traffic)),
+                "steering": lambda request, reply: reply(_steering(request, service.config, traffic)),
                 **service.commands,
             },
         )
@@ -233,11 +233,11 @@ def _match(policy: Policy) -> Message:
     }
 
 
-def _steering(request: Message, traffic: Traffic) -> Message:
+def _steering(request: Message, config: CpeConfig, traffic: Traffic) -> Message:
     """Sets the mode if the request has one. Raises Refused."""
     if "set" in request:
         wanted = next((mode for mode in Steering if mode.value == request["set"]), None)
         if wanted is None:
             raise Refused(f"steering is one of: {', '.join(mode.value for mode in Steering)}")
         traffic.set(wanted)
-    return {"steering": traffic.steering.mode.value}
+    return {"steering": traffic.steering.mode.value, "configured": config.steering.value}

@@ -81,15 +81,15 @@ class Traffic:
         self._paths.use(links)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Of each link, what it carries and can carry, as far as is known: bit/s, and seconds."""
+        """Of each link, what it carries and can carry, in bit/s as far as is known."""
+        looks = self._timer is not None
         return [
             {
                 "name": name,
-                "down": round(it.down.mean),
-                "up": round(it.up.mean),
-                "rate_down": it.down.rate and round(it.down.rate),
-                "rate_up": it.up.rate and round(it.up.rate),
-                "rtt": it.rtt and round(it.rtt, 4),
+                "down_rate": round(it.down.mean) if looks else None,
+                "up_rate": round(it.up.mean) if looks else None,
+                "down_capacity": it.down.rate and round(it.down.rate),
+                "up_capacity": it.up.rate and round(it.up.rate),
             }
             for name, it in self.steering.capacities.items()
         ]

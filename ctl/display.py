@@ -113,6 +113,39 @@ def _vitals(link: Answer) -> list[Line]:
     return lines
 
 
+def policy(answer: Answer, bold: Bold) -> str:
+    """A CPE's answer to 'policy'."""
+    objects: list[list[Line]] = [[("steering", steering(answer))]]
+    objects += [[("mode", mode["mode"]), *map(_used, mode["links"])] for mode in answer["modes"]]
+    objects += [_carried(link) for link in answer["links"]]
+    objects += [[(it["name"], it["steering"]), *_criteria(it)] for it in answer["policies"]]
+    return "\n\n".join(_object(lines, bold) for lines in objects)
+
+
+def steering(answer: Answer) -> str:
+    """The mode, and where it is from unless that is the configuration."""
+    mode, configured = answer["steering"], answer["configured"]
+    return mode if mode == configured else f"{mode}, for now (the configuration has {configured})"
+
+
+def _used(link: Answer) -> Line:
+    return link["name"], f"{link['use']}, {link['reason']}"
+
+
+def _carried(link: Answer) -> list[Line]:
+    lines: list[Line] = [("link", link["name"])]
+    for way in ("down", "up"):
+        now, most = link[f"{way}_rate"], link[f"{way}_capacity"]
+        of = "not measured now" if now is None else rate(now)
+        lines.append((way, of if most is None else f"{of}, of {rate(most)}"))
+    return lines
+
+
+def _criteria(policy: Answer) -> list[Line]:
+    given = ((name, policy[name]) for name in ("dport", "dst", "src", "dscp", "device"))
+    return [(name, ", ".join(it) if isinstance(it, list) else it) for name, it in given if it is not None and it != []]
+
+
 def _workers(workers: Sequence[Answer]) -> list[Line]:
     lines: list[Line] = [("workers", len(workers))]
     return lines + [(f"process {worker['pid']}", number(worker["flows"], "connection")) for worker in workers]
@@ -206,7 +239,7 @@ def _flow(role: str, flow: Answer) -> list[str]:
 
 
 def _links(flow: Answer) -> str:
-    links = "+".join(flow["links"])
+    links = "+".join(f"({link})" if link in flow["backups"] else link for link in flow["links"])
     return links if flow["bonded"] or flow["state"] in _UNDECIDED else f"{links} (plain TCP)"
 
 

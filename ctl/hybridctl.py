@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from common.config import Config, ConfigError, ConfigErrors, load
+from common.config import Config, ConfigError, ConfigErrors, Steering, load
 from common.daemon import CONFIG, RUN_DIR
 from common.log import LEVELS
 from common.version import VERSION
@@ -74,6 +74,20 @@ _LINKS: Final = """\
 It takes half a second, over which the rates are measured. --json prints a list,
 [{"name": ..., "up": ..., "reason": ..., "rtt_ms": ..., "down_rate": ..., ...}],
 with rates in bit/s and null for what is unknown; nothing if no daemon answers.
+"""
+
+_POLICY: Final = """\
+--json prints {"steering": ..., "configured": ..., "modes": [{"mode": ...,
+"links": [{"name": ..., "use": "carry", "backup" or "none", "reason": ...}]}],
+"links": [{"name": ..., "down_rate": ..., "down_capacity": ..., ...}],
+"policies": [{"name": ..., "steering": ..., "dport": [...], ...}]}, with rates in
+bit/s and null for what is unknown; nothing if no daemon answers.
+"""
+
+_STEERING: Final = """\
+Without 'set' it is shown. A mode that is set holds at once, for connections that
+run too, until the daemon ends or its configuration is given another mode; the
+file stays as it is. --json prints {"steering": ..., "configured": ...}.
 """
 
 _RELOADING: Final = """\
@@ -185,6 +199,22 @@ def _links(options: argparse.Namespace) -> int:
     options.role = "cpe"  # gateways have none
     answers = _ask(options, partial(inquiry.ask, command="links"))
     return _show(options, answers, lambda _role, answer, bold: display.links(answer, bold))
+
+
+def _policy(options: argparse.Namespace) -> int:
+    options.role = "cpe"
+    answers = _ask(options, partial(inquiry.ask, command="policy"))
+    return _show(options, answers, lambda _role, answer, bold: display.policy(answer, bold))
+
+
+def _steering(options: argparse.Namespace) -> int:
+    options.role = "cpe"
+    if (options.action is None) is not (options.mode is None):
+        _complain("hybridctl: to change the steering, say: hybridctl steering set MODE")
+        return Exit.USAGE
+    wanted = {"set": options.mode} if options.mode else {}
+    answers = _ask(options, partial(inquiry.ask, command="steering", **wanted))
+    return _show(options, answers, lambda _role, answer, _bold: f"steering: {display.steering(answer)}")
 
 
 def _flows(options: argparse.Namespace) -> int:
@@ -333,6 +363,11 @@ _OF_FILE: Final = Argument(
     "--config",
     {"dest": "file", "type": Path, "default": CONFIG, "metavar": "FILE", "help": "UCI file (default: %(default)s)"},
 )
+_SET: Final = Argument("action", {"nargs": "?", "choices": ("set",), "metavar": "set", "help": "change it"})
+_MODES: Final = tuple(mode.value for mode in Steering)
+_MODE: Final = Argument(
+    "mode", {"nargs": "?", "choices": _MODES, "metavar": "MODE", "help": f"one of: {', '.join(_MODES)}"}
+)
 _LEVEL: Final = Argument("level", {"choices": LEVELS, "metavar": "LEVEL", "help": f"one of: {', '.join(LEVELS)}"})
 _COUNT: Final = Argument("--count", {"action": "store_true", "help": "print only how many there are"})
 _FOLLOW: Final = Argument("--follow", {"action": "store_true", "help": "go on with what happens now, until ^C"})
@@ -360,6 +395,18 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show a home router's links: up or not, round trips, rates",
         (_JSON, _RUN_DIR),
         _LINKS,
+    ),
+    "policy": Command(
+        _policy,
+        "show which of a home router's links carry what, and why",
+        (_JSON, _RUN_DIR),
+        _POLICY,
+    ),
+    "steering": Command(
+        _steering,
+        "show or change a home router's mode of steering",
+        (_SET, _MODE, _JSON, _RUN_DIR),
+        _STEERING,
     ),
     "flows": Command(
         _flows,

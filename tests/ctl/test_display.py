@@ -208,6 +208,7 @@ def flow(client: str, server: str, age: float, **more: Any) -> dict[str, Any]:
         "down_held": 0,
         "subflows": 0,
         "bonded": False,
+        "backups": [],
         "why": None,
         **more,
     }
@@ -217,12 +218,14 @@ CPE_FLOWS = [
     flow("192.0.2.10", "203.0.113.10", 0.2, state="held", up_bytes=0, down_bytes=0, links=["xdsl"]),
     flow("192.0.2.10", "203.0.113.9", 7380, down_bytes=1363656000, up_held=1500, down_held=1148000, links=["xdsl"]),
     flow("2001:db8:1000:1::10", "2001:db8::10", 72, bonded=True, subflows=2, links=["xdsl", "lte"]),
+    flow("192.0.2.11", "203.0.113.10", 9, bonded=True, subflows=2, links=["xdsl", "lte"], backups=["lte"]),
 ]
 
 CPE_TABLE = """\
 <CLIENT                       SERVER              STATE  LINKS               UP      DOWN      HELD  AGE>
 192.0.2.10:45850             203.0.113.9:443     open   xdsl (plain TCP)  84 B  1.27 GiB  1.10 MiB  2 hours, 3 minutes
 [2001:db8:1000:1::10]:45850  [2001:db8::10]:443  open   xdsl+lte          84 B  1.91 MiB       0 B  1 minute, 12 seconds
+192.0.2.11:45850             203.0.113.10:443    open   xdsl+(lte)        84 B  1.91 MiB       0 B  9 seconds
 192.0.2.10:45850             203.0.113.10:443    held   xdsl               0 B       0 B       0 B  under a second"""
 
 HAG_FLOWS = [
@@ -281,3 +284,68 @@ def test_links() -> None:
     assert display.links(LINKS, plain) == LINKS_TEXT
     silent = {**LINKS[0], "answers": False, "rtt_ms": None}
     assert "probes: to 203.0.113.1, 14400 sent, 3 lost, no answer so far\n  rate:" in display.links([silent], plain)
+
+
+POLICY: dict[str, Any] = {
+    "steering": "overflow",
+    "configured": "overflow",
+    "modes": [
+        {
+            "mode": "overflow",
+            "links": [
+                {"name": "xdsl", "use": "carry", "reason": "comes first"},
+                {"name": "lte", "use": "backup", "reason": "not needed so far"},
+            ],
+        }
+    ],
+    "links": [
+        {
+            "name": "xdsl",
+            "down_rate": 9_640_000,
+            "up_rate": 300_000,
+            "down_capacity": 20_000_000,
+            "up_capacity": 5_000_000,
+        },
+        {"name": "lte", "down_rate": None, "up_rate": None, "down_capacity": None, "up_capacity": 1_000_000},
+    ],
+    "policies": [
+        {
+            "name": "policy 'games'",
+            "steering": "smallest-delay",
+            "dport": ["27000-27100", "80"],
+            "dst": [],
+            "src": ["192.168.1.5/32"],
+            "dscp": 0,
+            "device": [],
+        }
+    ],
+}
+
+POLICY_TEXT = """\
+<steering:> overflow
+
+<mode:> overflow
+  <xdsl:> carry, comes first
+  <lte:> backup, not needed so far
+
+<link:> xdsl
+  <down:> 9.6 Mbit/s, of 20.0 Mbit/s
+  <up:> 300.0 kbit/s, of 5.0 Mbit/s
+
+<link:> lte
+  <down:> not measured now
+  <up:> not measured now, of 1.0 Mbit/s
+
+<policy 'games':> smallest-delay
+  <dport:> 27000-27100, 80
+  <src:> 192.168.1.5/32
+  <dscp:> 0"""
+
+
+def test_policy() -> None:
+    assert display.policy(POLICY, marked) == POLICY_TEXT
+
+
+def test_a_mode_that_is_not_the_configured_one() -> None:
+    answer = {**POLICY, "steering": "always"}
+    assert display.steering(answer) == "always, for now (the configuration has overflow)"

@@ -111,6 +111,25 @@ def test_the_level_of_the_log(hybridctl: Run, tmp_path: Path) -> None:
     assert daemon.request == b'{"command": "log", "level": "debug"}\n'
 
 
+def test_steering_is_shown(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok({"steering": "overflow", "configured": "overflow"})) as daemon:
+        assert hybridctl("steering", "--run-dir", tmp_path) == (0, "steering: overflow\n", "")
+    assert daemon.request == b'{"command": "steering"}\n'
+
+
+def test_steering_is_set(hybridctl: Run, tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, "cpe", ok({"steering": "always", "configured": "overflow"})) as daemon:
+        outcome = hybridctl("steering", "set", "always", "--run-dir", tmp_path)
+    assert outcome == (0, "steering: always, for now (the configuration has overflow)\n", "")
+    assert daemon.request == b'{"command": "steering", "set": "always"}\n'
+
+
+@pytest.mark.parametrize("words", [["set"], ["always"], ["set", "never"]])
+def test_steering_is_set_to_a_mode(hybridctl: Run, tmp_path: Path, words: list[str]) -> None:
+    outcome = hybridctl("steering", *words, "--run-dir", tmp_path)
+    assert (outcome.status, outcome.out) == (2, "")
+
+
 def test_what_a_reload_has_changed(hybridctl: Run, tmp_path: Path) -> None:
     with fake_daemon(tmp_path, "cpe", ok({"changed": ["list lan", "config bypass"], "errors": []})):
         outcome = hybridctl("reload", "--run-dir", tmp_path)
