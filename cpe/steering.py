@@ -24,7 +24,9 @@ _FITS_FOR: Final = 3.0  # seconds that it must
 _FAR, _FAR_BY = 1.5, 0.02  # round trips that are far above another link's: times that, and seconds more
 _FAR_FOR: Final = 0.5  # seconds after which a link that is so loses the traffic
 _BACK_FOR: Final = 3.0  # seconds after which the preferred link gets it back, if it is no worse
-_STAY: Final = 3.0  # seconds that traffic stays where it has moved: its own packets may be what waits there
+# Seconds that traffic stays where it has moved, at least and at most: its own packets may be what waits there, and then
+# it would move to and fro. Each move that comes within so many times the stay makes it twice as long.
+_STAY, _LONGEST_STAY, _SOON = 3.0, 60.0, 4
 
 DEFAULT: Final = ""  # the policy of flows that match none
 
@@ -283,20 +285,23 @@ class _SmallestDelay:
         self.strays = False  # from the preferred link
         self._since: float | None = None  # there has been a better one
         self._better: str | None = None
-        self._stays_until = 0.0
+        self._moved = float("-inf")
+        self._stay = 0.0
 
     def look(self, candidates: Sequence[_Candidate], now: float) -> None:
         names = [it.name for it in candidates]
         if self.current not in names:
-            self._stays_until = 0.0
+            self._stay = 0.0
             self._move(names[0] if names else None, f"{names[0]} comes first" if names else "")
         if not names:
             return
         better, reason, patience = self._contender(candidates)
         if better != self._better or better is None:
             self._better, self._since = better, now
-        elif self._since is not None and now - self._since >= patience and now >= self._stays_until:
-            self._stays_until = now + _STAY
+        elif self._since is not None and now - self._since >= patience and now - self._moved >= self._stay:
+            soon = now - self._moved < _SOON * self._stay
+            self._stay = min(2 * self._stay, _LONGEST_STAY) if soon else _STAY
+            self._moved = now
             self._move(better, reason)
         self.strays = self.current != names[0]
 

@@ -6,6 +6,8 @@ A line is what happens (>>) or what is decided (<<). `>> xdsl 20 for 1` lets xds
 xdsl carries 20 and 5 Mbit/s and is the primary link, lte 30 and 10.
 """
 
+from itertools import pairwise
+
 from common import config
 from common.config import Steering as Mode
 from cpe.capacity import Carried
@@ -220,6 +222,18 @@ def test_smallest_delay_stays_for_a_while_where_it_has_moved() -> None:
     player.play(">> rtt lte 300", ">> rtt xdsl 30", ">> for 2.7")
     back = "a round trip over lte takes 300 ms, over xdsl 30 ms"
     player.play(">> for 0.1", f"<< xdsl carry: {back}", f"<< lte backup: {back}")
+
+
+def test_traffic_that_goes_to_and_fro_does_so_ever_more_slowly() -> None:
+    """It takes the long round trip with it."""
+    player = Player("smallest-delay")
+    moves = []
+    for look in range(2000):
+        slow = player.steering.choices(Mode.SMALLEST_DELAY)["xdsl"].use is Use.CARRY
+        player.rtts = {"xdsl": 0.3, "lte": 0.06} if slow else {"xdsl": 0.03, "lte": 0.4}
+        moves += [look] if player.look(1) else []
+    gaps = [round((later - sooner) * LOOK) for sooner, later in pairwise(moves)]
+    assert gaps == [3, 6, 12, 24, 48, 60]
 
 
 def test_smallest_delay_forgives_what_is_over_soon() -> None:
