@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ours: hybrid-cpe and hybrid-hag, as configured by default or with less room for each connection."""
+"""Ours: hybrid-cpe and hybrid-hag, as configured by default or with less room for each connection; all links carry."""
 
 from bench.peer import Peer
 from lab.daemons import NONE, cpe_daemon, hag_daemon

@@ -261,7 +261,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "cpe": {
         "lan": Entry(parse=device, many=True, live=True),
         "lan_interface": Entry(parse=interface, many=True, live=True),
-        "steering": Entry(parse=choice(Steering), default="always", live=True),
+        "steering": Entry(parse=choice(Steering), default="overflow", live=True),
         "join_after": Entry(parse=size, default="65536", live=True),
         "join_address": Entry(parse=address, many=True, live=True),
         "join_port": Entry(parse=number(1, 65535), default="9001", live=True),

@@ -21,8 +21,10 @@ from lab.topology import Lab
 Options = Mapping[str, str | int | Sequence[str]]
 
 NONE: Options = MappingProxyType({})
-# Whoever stops a daemon here wants to see what becomes of its connections then, and not wait.
-CPE_OPTIONS: Options = {"lan": ["lan"], "drain": 0}
+# Whoever stops a daemon here wants to see what becomes of its connections then, and not wait. Who looks at both links
+# mostly wants to see them both, however little they carry.
+CPE_OPTIONS: Options = {"lan": ["lan"], "steering": "always", "drain": 0}
+OVERFLOW: Options = MappingProxyType({"steering": "overflow"})  # the default of users
 SUBSCRIBERS = ("198.51.100.0/26", "2001:db8:1000::/36")
 HAG_OPTIONS: Options = {
     "access": ["xdsl"],
@@ -158,7 +160,7 @@ def hag_daemon(lab: Lab, options: Options = NONE, *, more: str = "", log_level: 
 
 def start_daemons(lab: Lab) -> tuple[Daemon, Daemon]:
     """Both daemons as configured by default, started and ready: (CPE's, HAG's)."""
-    cpe, hag = cpe_daemon(lab), hag_daemon(lab)
+    cpe, hag = cpe_daemon(lab, OVERFLOW), hag_daemon(lab)
     hag.start()
     cpe.start()
     return cpe, hag

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lab.access import WAYS, Way
 from lab.bonded import Moved, Pair
+from lab.daemons import OVERFLOW
 from lab.errors import LabError
 from lab.picture import picture
 
@@ -64,7 +65,7 @@ def show_phase(progress: Progress, title: str, only: str | None) -> Phase:
     tasks = {way: progress.add_task(f"{title}, {way}", total=None, start=False, speeds="") for way in WAYS}
     moved: dict[Way, Moved] = {}
     rates: dict[Way, dict[str, Any]] = {}
-    with Pair(only=only) as pair:
+    with Pair(only=only, cpe_options=OVERFLOW) as pair:
         transfers: dict[Way, Callable[[int, int], Moved]] = {"down": pair.download, "up": pair.upload}
         for way, transfer in transfers.items():
             began = time.monotonic()

@@ -16,6 +16,7 @@ from lab.errors import LabError
 from lab.topology import Lab
 
 BLOCK = 1 << 14
+LATE = 0.02  # seconds by which one that is held up is late, and catches up, at most
 _PORT = 7100
 _PATTERN = random.Random(7100).randbytes(1 << 20)  # random, or an option of TCP could be mistaken for data of another
 
@@ -29,6 +30,7 @@ class Stream:
         self._stopping = threading.Event()
         self._failures: list[OSError] = []
         self._digests = {"sent": hashlib.sha256(), "received": hashlib.sha256()}
+        self.rate: float | None = None  # bit/s that are sent; None is as fast as it goes
         self.sent = 0
         self.received = 0
         self._arrivals: list[float] = []
@@ -54,8 +56,12 @@ class Stream:
         return lost
 
     def _send(self) -> None:
+        due = time.monotonic()
         try:
             while not self._stopping.is_set():
+                if self.rate is not None:
+                    due = max(due + 8 * BLOCK / self.rate, time.monotonic() - LATE)
+                    time.sleep(max(0.0, due - time.monotonic()))
                 start = self.sent % len(_PATTERN)
                 count = self._source.send(_PATTERN[start : start + BLOCK])
                 self._digests["sent"].update(_PATTERN[start : start + count])

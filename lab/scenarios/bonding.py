@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One file down and one up, over both accesses together, and beside it over each alone."""
+"""One file down and one up, over both accesses together, and beside it over each alone. Steering is the default one."""
 
 from functools import partial
 
 from lab.access import LTE, XDSL, Profile
 from lab.bonded import Pair
+from lab.daemons import OVERFLOW
 from lab.scenario import Bound, Figures, Progress, Scenario
 
 TOGETHER = 21.0  # seconds that both accesses take for a file, if nothing is lost on the way
@@ -20,13 +21,13 @@ def run(
     alone: float = ALONE,
 ) -> Figures:
     figures: Figures = {}
-    with Pair(xdsl=xdsl, lte=lte) as pair:
+    with Pair(xdsl=xdsl, lte=lte, cpe_options=OVERFLOW) as pair:
         size = int(pair.capacity("down", family) * together / 8)
         progress(f"downloading {size / 1e6:.0f} MB over both accesses, IPv{family}")
         down = pair.download(family, size)
         figures["rates"] = pair.lab.rates("down")
         carried = {access.name: access.stats()["down"]["bytes"] for access in pair.lab.accesses}
-    with Pair(xdsl=xdsl, lte=lte) as pair:
+    with Pair(xdsl=xdsl, lte=lte, cpe_options=OVERFLOW) as pair:
         size = int(pair.capacity("up", family) * together / 8)
         progress(f"uploading {size / 1e6:.0f} MB over both accesses, IPv{family}")
         up = pair.upload(family, size)

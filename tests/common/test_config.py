@@ -174,7 +174,7 @@ def test_defaults_of_a_home_router() -> None:
     assert cpe(CPE + XDSL) == CpeConfig(
         lan=("br-lan",),
         lan_interface=(),
-        steering=Steering.ALWAYS,
+        steering=Steering.OVERFLOW,
         join_after=65536,
         join_addresses=(),
         join_port=9001,

@@ -21,6 +21,7 @@ CPE = """\
 config cpe 'cpe'
 	list lan 'lan'
 	list lan 'guest'
+	option steering 'always'
 	option drain '0'
 	option workers '2'
 
