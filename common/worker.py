@@ -12,10 +12,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -23,12 +21,12 @@ from common import log as logging
 from common import privilege
 from common.channel import Channel, Message
 from common.connection import Connection
+from common.entrance import Equipment
 from common.flow import Event, State
-from common.gate import Decision, Gate, Role
+from common.gate import Gate
 from common.log import log
 from common.loop import Loop
-from common.nfqueue import Queue
-from common.replay import Replay
+from common.role import Decision, Role
 from common.room import Limits
 
 _BATCH: Final = 0.005  # seconds that news for control may wait for company
@@ -36,62 +34,6 @@ _LAST_FLOWS: Final = 1.0  # seconds between looks whether the last connection of
 _DRAINED: Final = 0.05  # the same of a worker that is to stop
 
 STOPPING: Final = Decision("the daemon is stopping")
-
-
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """One gate that every worker has. The worker's number is added to ``queue`` and ``port``."""
-
-    role: Role
-    queue: int
-    port: int
-    release: Callable[[int], int]  # the mark of released SYNs, by the worker's number
-    share: float = 1.0  # of the connections that a worker may have
-
-
-@dataclass(frozen=True, slots=True)
-class Entrance:
-    """What a gate works with."""
-
-    duty: Duty
-    queue: Queue
-    listeners: Sequence[socket.socket]
-    release_mark: int
-    limits: Limits
-    replay: Replay | None
-
-    def close(self) -> None:
-        self.queue.close()
-        self.close_but_queue()
-
-    def close_but_queue(self) -> None:
-        for listener in self.listeners:
-            listener.close()
-        if self.replay:
-            self.replay.close()
-
-    def descriptors(self) -> set[int]:
-        listeners = (listener.fileno() for listener in self.listeners)
-        return {self.queue.fileno(), *listeners, *(self.replay.descriptors() if self.replay else ())}
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What control opens for a worker: so what is missing or taken is found out before anything is changed."""
-
-    entrances: Sequence[Entrance]
-    channel: socket.socket
-    roles: Callable[[str], Sequence[Role]]  # of the same gates, by the text of another configuration
-
-    def hand_over(self) -> list[Queue]:
-        """Closes what a worker has now, all but the queues, and gives these."""
-        for entrance in self.entrances:
-            entrance.close_but_queue()
-        self.channel.close()
-        return [entrance.queue for entrance in self.entrances]
-
-    def descriptors(self) -> set[int]:
-        return {self.channel.fileno()}.union(*(entrance.descriptors() for entrance in self.entrances))
 
 
 class Worker:

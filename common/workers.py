@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -19,17 +18,16 @@ from typing import Any, Final
 from common import transparent, worker
 from common.channel import Channel, Message
 from common.control import Refused, Reply
-from common.gate import Role
+from common.entrance import Duty, Entrance, Equipment, enter
 from common.log import LEVELS, about, log, set_level
 from common.loop import Callback, Loop
 from common.marks import MAX_WORKERS
 from common.nfqueue import Queue
 from common.orphans import Orphans
 from common.pulse import Pulse, Step
-from common.replay import Replay
+from common.role import Role
 from common.room import Limits
-from common.system import SystemLacks, Unavailable, families
-from common.worker import Duty, Entrance, Equipment
+from common.system import SystemLacks
 
 _ANSWER_WITHIN: Final = 3.0  # seconds
 _SHORT_LIFE: Final = 5.0  # a worker that lived less failed at once
@@ -241,7 +239,7 @@ class Workers:
         with contextlib.ExitStack() as undo:
             entrances = []
             for duty, limits in self._duties:
-                entrance = _enter(duty, number, limits)
+                entrance = enter(duty, number, limits)
                 undo.callback(entrance.close)
                 entrances.append(entrance)
             undo.pop_all()
@@ -349,45 +347,6 @@ def _with_limits(
     duties: Sequence[Duty], workers: int, max_flows: int | None, max_flows_of_one: int | None
 ) -> list[tuple[Duty, Limits]]:
     return [(duty, _limits(duty.share, workers, max_flows, max_flows_of_one)) for duty in duties]
-
-
-def _enter(duty: Duty, number: int, limits: Limits) -> Entrance:
-    queue, port = duty.queue + number, duty.port + number
-    with contextlib.ExitStack() as undo:
-        listeners = []
-        for family in families():
-            try:
-                role = duty.role
-                listener = transparent.listener(family, port, role.client_protocol, role.client_mark, role.flow_buffer)
-            except OSError as error:
-                raise _no_listener(error, port) from None
-            undo.callback(listener.close)
-            listeners.append(listener)
-        try:
-            waiting = Queue(queue)
-        except OSError as error:
-            raise _no_queue(error, queue) from None
-        undo.callback(waiting.close)
-        mark = duty.release(number)
-        try:
-            replay = Replay(mark, families()) if duty.role.replays else None
-        except OSError as error:
-            raise SystemLacks(f"cannot have a raw socket: {error.strerror}") from None
-        undo.pop_all()
-        return Entrance(duty, waiting, listeners, mark, limits, replay)
-
-
-def _no_listener(error: OSError, port: int) -> SystemLacks:
-    if error.errno == errno.EADDRINUSE:
-        taken = f"port {port} on the loopback address is taken by another program"
-        return Unavailable(f"{taken} (option 'listen_port' names another)")
-    return SystemLacks(f"cannot listen on loopback port {port}: {error.strerror}")
-
-
-def _no_queue(error: OSError, queue: int) -> SystemLacks:
-    if error.errno in (errno.EPERM, errno.EBUSY):  # we have the privilege: so somebody else has the queue
-        return Unavailable(f"netfilter queue {queue} is taken by another program (option 'queue' names another)")
-    return SystemLacks(f"the kernel has no netfilter queue for us (CONFIG_NETFILTER_NETLINK_QUEUE): {error.strerror}")
 
 
 def _limits(share: float, workers: int, max_flows: int | None, max_flows_of_one: int | None) -> Limits:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from common import marks, mptcp, transparent
 from common.blackholes import Blackholes
 from common.config import INBOUND, CpeConfig
+from common.entrance import Duty
 from common.flow import LIFETIME_IN_A_CROWD, State
-from common.gate import Role
 from common.packet import Segment
+from common.role import Role
 from common.system import device_name
 from common.transparent import Address
-from common.worker import Duty
 from cpe.forwards import forwarded_from
 from cpe.intercept import Interception
 from cpe.upstream import Upstream

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.config import CpeConfig, NativeMptcp
-from common.gate import BOND, Decision
 from common.packet import Segment
 from common.prefixes import SPECIAL, Prefixes
+from common.role import BOND, Decision
 from cpe.match import Matcher
 
 _SPECIAL = Prefixes(SPECIAL)  # no HAG lies on the way to these

@@ -14,9 +14,9 @@ from ipaddress import ip_network
 from typing import Final
 
 from common.config import HagConfig, NativeMptcp
-from common.gate import BOND, Decision
 from common.packet import Segment
 from common.prefixes import SPECIAL, Network, Prefixes
+from common.role import BOND, Decision
 
 # Prefixes of IPv6 that say an IPv4 address in other words: what is protected in one spelling must be so in all of them.
 # More of them (mapped, NAT64) are in ::/8, which is special. ISATAP has none (RFC 5214): its marker is in the middle.

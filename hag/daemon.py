@@ -19,13 +19,14 @@ from common import daemon, leftovers, marks, mptcp, nft, privilege, table, trans
 from common.config import INBOUND, HagConfig, parse
 from common.control import ControlSocket, Reply
 from common.daemon import Failed, Invocation
+from common.entrance import Duty
 from common.flow import LIFETIME_IN_A_CROWD, State
-from common.gate import Role
 from common.loop import Loop
 from common.orphans import Orphans
 from common.packet import Segment
 from common.path_events import Endpoint
 from common.path_manager import Announcer, SubflowLimit
+from common.role import Role
 from common.routing import Routing
 from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl
@@ -35,7 +36,6 @@ from common.transparent import Address
 from common.upkeep import Upkeep
 from common.version import VERSION
 from common.watch import Guard
-from common.worker import Duty
 from common.workers import Workers
 from hag.accesses import Accesses
 from hag.admit import Admission, InboundAdmission, closed

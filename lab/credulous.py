@@ -3,8 +3,8 @@
 
 import sys
 
-from common.gate import BOND, Decision
 from common.packet import Segment
+from common.role import BOND, Decision
 from cpe.daemon import main as cpe_main
 from hag.admit import Admission, InboundAdmission
 from hag.daemon import main as hag_main

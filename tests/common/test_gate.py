@@ -13,11 +13,12 @@ from scapy.layers.inet6 import IPv6
 from common import packet
 from common.connection import Connection, Held, Key
 from common.flow import Event, State
-from common.gate import Decision, Gate, Role, unfit
+from common.gate import Gate, unfit
 from common.loop import Loop
 from common.nfqueue import ACCEPT, DROP, QueuedPacket
 from common.packet import Segment
 from common.relay import GIVE_WAY, Half
+from common.role import Decision, Role
 from common.room import Limits
 from tests.running import PATIENCE, RunningLoop, until
 

@@ -10,8 +10,8 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import config, packet
-from common.gate import Decision
 from common.packet import Segment
+from common.role import Decision
 from cpe.intercept import Interception
 
 BASE = """

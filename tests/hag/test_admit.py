@@ -8,9 +8,9 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from common import config, packet
-from common.gate import Decision
 from common.packet import Segment
 from common.prefixes import Prefixes
+from common.role import Decision
 from hag.admit import Admission, InboundAdmission, closed
 
 CONFIG = """
