@@ -216,7 +216,8 @@ class Accesses:
             down = "primary link is down"
         elif back is not None and self.links.default(now) is not None:
             down = "primary link has just come back"
-        self.upstream.change(usable.addresses if usable else {}, down)
+        state = self.links.states().get(primary.name)
+        self.upstream.change(usable.addresses if usable else {}, down, state.gateways.keys() if state else ())
         if self._back is not None:
             self._back.cancel()
         self._back = None if back is None else self._loop.call_at(back, self._update)

@@ -34,6 +34,15 @@ def test_one_family() -> None:
         assert one.address == "0.0.0.0"
 
 
+def test_a_prefix_for_the_home_and_no_address_for_the_router() -> None:
+    upstream = Upstream()
+    upstream.change({V4: "198.51.100.2"}, None, {V4, V6})
+    for one in (upstream, told(upstream)):
+        assert one.lacks(V6) is None
+    upstream.change({}, None, {V4, V6})
+    assert upstream.lacks(V4) == "primary link lacks the address family"
+
+
 def test_down() -> None:
     upstream = Upstream()
     upstream.change({V4: "198.51.100.2"}, "primary link is down")
