@@ -73,6 +73,7 @@ class _Line:
     least: float = float("inf")
     packets: int | None = None  # that have come, when it was looked at last
     looked: float = 0.0
+    answers: int = 0  # since then
     carried: float = NEVER  # when packets came in numbers
     suspect: float | None = None  # since when it is asked for its silence
     dead: str | None = None  # why
@@ -87,10 +88,12 @@ class _Line:
         self.carried = NEVER
 
     def count(self, packets: int | None, now: float) -> None:
-        """The device has had so many packets."""
-        if packets is not None and self.packets is not None and packets - self.packets > _NUMBERS * (now - self.looked):
-            self.heard = self.carried = now
-        self.packets, self.looked = packets, now
+        """The device has had so many packets, answers to us among them."""
+        if packets is not None and self.packets is not None:
+            came = packets - self.packets - self.answers
+            if came > _NUMBERS * (now - self.looked):
+                self.heard = self.carried = now
+        self.packets, self.looked, self.answers = packets, now, 0
 
     def send(self, now: float) -> int:
         self.sequence = (self.sequence + 1) & 0xFFFF
@@ -99,6 +102,7 @@ class _Line:
         return self.sequence
 
     def answer(self, sequence: int, when: float) -> None:
+        self.answers += 1
         sent = self.waiting.pop(sequence, None)
         if sent is None:
             return

@@ -35,6 +35,7 @@ class World:
         self.hag = True
         self.log: list[tuple[float, str]] = []  # verdicts and their end
         self.sent = 0
+        self.looks = 0
         self._coming: list[tuple[float, str, int]] = []
         self._random = random.Random(seed)
         self._counted = self.now
@@ -58,9 +59,11 @@ class World:
         self._counted = self.now = now
 
     def _look(self) -> None:
+        self.looks += 1
         while self._coming and self._coming[0][0] <= self.now:
             when, name, sequence = heapq.heappop(self._coming)
             if self.ways[name].open:
+                self.ways[name].packets += 1
                 self.health.answered(name, sequence, when)
         before = self.health.verdicts
         for probe in self.health.act(self.now, {name: int(way.packets) for name, way in self.ways.items()}):
@@ -123,6 +126,18 @@ def test_so_it_is_where_probes_wait_behind_what_is_carried() -> None:
         way.rate, way.rtt = 1000.0, way.rtt + 0.15
     world.run(30)
     assert world.found_after("xdsl") < 0.35
+
+
+def test_an_idle_box_is_woken_for_its_probes_alone() -> None:
+    world = World()
+    world.run(5)
+    world.ways["lte"].rate = 1000.0
+    world.run(2)
+    world.ways["lte"].rate = 0.0
+    world.run(2)
+    before = world.looks
+    world.run(100)
+    assert world.looks - before <= 401
 
 
 def test_what_is_lost_comes_back_with_some_answers() -> None:
