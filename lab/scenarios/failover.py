@@ -8,7 +8,7 @@ not arrive. The longest gap in what the receiver gets counts, from the moment of
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,7 @@ def transfer(family: int, fault: Fault, name: str, way: Way, tries: int) -> Gaps
     silent, back = [], []
     with Pair() as pair, flowing(pair.lab, family, way) as stream:
         access = next(access for access in pair.lab.accesses if access.name == name)
+        wait(lambda: is_watched(pair), "the gateway does not answer over both accesses")
         for _ in range(tries):
             until_both(pair)
             time.sleep(SETTLED)
@@ -119,6 +120,7 @@ def new_connections(family: int, fault: Fault, tries: int) -> list[float]:
         server = TcpServer(pair.lab.server)
         for number in range(tries):
             wait(lambda: is_in_use(pair, family, server.port), "the primary access is not used")
+            time.sleep(SETTLED)  # an idle line, where the loss takes longest to be found
             with struck(pair.lab.xdsl, fault):
                 time.sleep(FOUND * number / tries)
                 times.append(opened(pair, family, server.port))
@@ -128,8 +130,15 @@ def new_connections(family: int, fault: Fault, tries: int) -> list[float]:
 def is_in_use(pair: Pair, family: int, port: int) -> bool:
     """Whether new connections begin over the primary access, and the gateway is known to answer over both."""
     before = pair.bonded()
+    with suppress(ConnectionError):  # of one that began over LTE, translated, when the primary link came back
+        return opened(pair, family, port) < 1000 and pair.bonded() > before and is_watched(pair)
+    return False
+
+
+def is_watched(pair: Pair) -> bool:
+    """Whether the gateway is known to answer over both accesses."""
     links: Any = pair.cpe.control("links")
-    return all(link["answers"] for link in links) and opened(pair, family, port) < 1000 and pair.bonded() > before
+    return all(link["answers"] for link in links)
 
 
 def opened(pair: Pair, family: int, port: int) -> float:
