@@ -284,7 +284,11 @@ def _change(commands: str) -> bool:
 
 
 def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, input=text)
+    """Raises SystemLacks if it cannot be run, for want of descriptors or memory."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, input=text)
+    except OSError as error:
+        raise SystemLacks(f"cannot run {command[0]}: {error.strerror}") from None
 
 
 def _first_error(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from common import netlink
 from common.netlink import Netlink, attribute, attributes
+from common.system import SystemLacks
 from common.watch import Watch
 
 NAME: Final = "hybrid_access"
@@ -25,14 +26,16 @@ _CHANGES: Final = 1 << 6  # NFNLGRP_NFTABLES, which is 7, among the groups
 
 
 def gone() -> bool:
-    """Whether this network namespace lacks it. Raises OSError if the kernel has no nftables, or forbids."""
-    with contextlib.closing(Netlink(netlink.NETFILTER)) as kernel:
-        try:
+    """Whether this network namespace lacks it. Raises SystemLacks if that cannot be found out."""
+    try:
+        with contextlib.closing(Netlink(netlink.NETFILTER)) as kernel:
             kernel.ask(_GET_TABLE, _NFGENMSG.pack(_INET, 0, 0) + attribute(_TABLE_NAME, NAME.encode() + b"\0"))
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return True
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise SystemLacks(
+                f"the kernel does not say whether our nftables table is there: {error.strerror}"
+            ) from None
+        return True
     return False
 
 

@@ -26,7 +26,7 @@ class Upkeep:
     def __init__(
         self, loop: Loop, guard: Watch, what: str, put: Callback, gone: Callable[[], bool] = lambda: True
     ) -> None:
-        """``what`` is for people. ``put`` may raise SystemLacks. ``gone`` looks whether it is, where that may be."""
+        """``what`` is for people. ``gone`` looks whether it is, where that may be. Both may raise SystemLacks."""
         self._loop = loop
         self._guard = guard
         self._what = what
@@ -46,11 +46,10 @@ class Upkeep:
 
     def _put_again(self) -> None:
         self._timer = None
-        if not self._gone():
-            return
-        log.warning("another program has taken out %s of ours: put in again", self._what)
         try:
-            self._put()
+            if self._gone():
+                log.warning("another program has taken out %s of ours: put in again", self._what)
+                self._put()
         except SystemLacks as lack:
             log.warning("%s of ours are out, tried again: %s", self._what, lack)
             self._timer = self._loop.call_later(_AGAIN, self._put_again)

@@ -302,3 +302,9 @@ def test_either_order_of_bytes(namespace: Namespace, note: str) -> None:
     nft.load(CPE, VARIABLES[CPE])
     nft.load("inbound-cpe.nft", INBOUND[CPE][1] | {"note": note})
     assert f"goto {note}" in ruleset(namespace)
+
+
+def test_a_program_that_cannot_be_run_is_a_lack_and_no_fault_of_ours() -> None:
+    with pytest.raises(SystemLacks) as caught:
+        nft._run(["/nowhere/nft"])
+    assert str(caught.value) == "cannot run /nowhere/nft: No such file or directory"
