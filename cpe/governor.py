@@ -131,7 +131,8 @@ class Governor:
         self._history.clear()
         self._trial = self._suspected = None
         self._changed = now
-        self.demoted = {name: why for name, why in self.demoted.items() if name in carried and why != TRIED}
+        still = {name: why for name, why in self.demoted.items() if name in carried and why != TRIED}
+        self.demoted = still if len(still) < len(carried) else {}  # one has to carry
 
     def _learn(self, now: float) -> None:
         faded = 0.5 ** (LOOK / _FADES)

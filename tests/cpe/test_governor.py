@@ -240,3 +240,12 @@ def test_a_far_link_is_given_time_to_start() -> None:
     assert line.run(60) == []
     line = Line(far, {"xdsl": (20e6, 5e6), "lte": (50e6, 5e6)})
     assert line.run(60)[0] == (3.2, {"lte": TRIED})
+
+
+def test_the_last_link_that_is_up_is_not_demoted() -> None:
+    line = Line(throttled, RATES)
+    line.run(9)
+    assert "lte" in line.governor.demoted
+    line.carried = {"lte": line.carried["lte"]}
+    line.model = lambda _now, used: only(used, lte=1.0)
+    assert line.run(60) == [(LOOK, {})]
