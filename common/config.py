@@ -13,11 +13,28 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
-from common import uci
+from common import limits, uci
+from common.hours import Hours, hours
+from common.limits import AtQuota, Period, Quota
 from common.uci import ConfigError as ConfigError
 from common.uci import ConfigErrors as ConfigErrors
 from common.uci import Section
-from common.values import Network, address, choice, device, dscp, interface, number, ports, prefix, rate, size, switch
+from common.values import (
+    Network,
+    address,
+    choice,
+    device,
+    directory,
+    dscp,
+    interface,
+    number,
+    ports,
+    prefix,
+    rate,
+    size,
+    switch,
+    volume,
+)
 
 MAX_WORKERS = 64
 INBOUND = MAX_WORKERS  # from a worker's queue and port to those for connections from the Internet
@@ -68,6 +85,8 @@ class LinkConfig:
     """One access of the CPE; rates in bit/s, None where they are to be learned.
 
     It has a device, or else an interface: a network of OpenWrt's, whose device is netifd's to say (common/netifd.py).
+    `quota`, `max_rate` (in bit/s, of each direction) and `hours` bound what a secondary link is used for; without any
+    it is used for all.
     """
 
     name: str
@@ -76,6 +95,9 @@ class LinkConfig:
     role: Role
     rate_down: int | None
     rate_up: int | None
+    quota: Quota | None = None
+    max_rate: int | None = None
+    hours: tuple[Hours, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +150,7 @@ class CpeConfig:
     hold: int
     probe_interval: int
     probe_count: int
+    state_dir: Path
     workers: int | None
     max_flows: int | None
     flow_buffer: int
@@ -271,6 +294,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "hold": Entry(parse=number(0, 86400), default="10"),
         "probe_interval": Entry(parse=probe_interval, default="250", live=True),
         "probe_count": Entry(parse=number(1, 20), default="4", live=True),
+        "state_dir": Entry(parse=directory, default="/var/lib/hybrid-access"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
     "link": {
@@ -279,6 +303,14 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "role": Entry(parse=choice(Role), required=True),
         "rate_down": Entry(parse=rate),
         "rate_up": Entry(parse=rate),
+        "quota": Entry(parse=volume),
+        "quota_period": Entry(parse=choice(Period), default="month"),
+        "quota_reset_day": Entry(parse=number(1, 31), default="1"),
+        "quota_warning": Entry(parse=number(1, 100), default="80"),
+        "at_quota": Entry(parse=choice(AtQuota), default="failover"),
+        "quota_rate": Entry(parse=rate),
+        "max_rate": Entry(parse=rate),
+        "hours": Entry(parse=hours, many=True),
     },
     "bypass": _MATCH,
     "policy": {
@@ -453,7 +485,12 @@ def _read_link(section: Section, report: _Report) -> LinkConfig | None:
     elif len(found) > 1:
         report.add(section, "'device' says the same in other words: leave one of them out", option="interface")
     values = read_options(section, SECTIONS["link"], report)
-    return LinkConfig(name=section.name, **values) if section.name and values and len(found) == 1 else None
+    if not section.name or not values or len(found) != 1:
+        return None
+    given = [option.name for option in (*section.options, *section.lists)]
+    for option, reason in limits.complaints(given, values, values["role"] is Role.PRIMARY):
+        report.add(section, reason, option=option)
+    return LinkConfig(name=section.name, **limits.with_quota(values))
 
 
 def _read_bypass(section: Section, report: _Report) -> BypassRule | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 
 Network = IPv4Network | IPv6Network
 
@@ -17,11 +18,13 @@ _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kmg]?)bit")
 _SIZE = re.compile(r"([0-9]{1,15})([kKM]?)")
+_VOLUME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kMGT]?)B?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _DECIMAL = re.compile(r"[0-9]{1,10}")
 
 _RATE_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 _SIZE_UNITS = {"": 1, "k": 1024, "K": 1024, "M": 1024**2}
+_VOLUME_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _DSCP_NAMES = (
     {"be": 0, "ef": 46}
     | {f"cs{n}": 8 * n for n in range(8)}
@@ -105,6 +108,22 @@ def size(text: str) -> int:
     if not match:
         raise ValueError(f"'{text}' is not a number of bytes such as 65536, 64k or 1M")
     return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def volume(text: str) -> int:
+    """Bytes of traffic, by the decimal units in which it is sold: '50G' and '50GB' are 50000000000."""
+    match = _VOLUME.fullmatch(text)
+    value = int(Decimal(match[1]) * _VOLUME_UNITS[match[2]]) if match else 0
+    if value < 1:
+        raise ValueError(f"'{text}' is not a volume such as 500M, 50G or 1.5T")
+    return value
+
+
+def directory(text: str) -> Path:
+    """The absolute name of a directory, which need not be there."""
+    if not text.startswith("/") or "\0" in text or ".." in text.split("/"):
+        raise ValueError(f"'{text}' is not the absolute name of a directory")
+    return Path(text)
 
 
 def number(low: int, high: int) -> Callable[[str], int]:

@@ -6,10 +6,11 @@ Routes, workers and subflows follow.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from common import nft
-from common.config import CpeConfig, Quic
+from common.config import CpeConfig, LinkConfig, Quic
 from common.control import Reply
 from common.log import about, log
 from common.loop import IN, Loop, Timer
@@ -42,6 +43,7 @@ class Accesses:
         self._routing = routing
         self.links = Links(config, loop.now())
         self.upstream = Upstream()
+        self.bounds: Callable[[LinkConfig], dict[str, Any] | None] = lambda _link: None  # what else is to be told
         self._watch = Watch()
         self._interfaces = Interfaces(config)
         self._timer: Timer | None = None  # until it has settled
@@ -94,6 +96,7 @@ class Accesses:
                 "up": usable is not None,
                 "reason": self.links.down(link),
                 "since": round(now - self.links.since(link), 1),
+                "bounds": self.bounds(link),
             }
             for link in self._config.links
         ]
@@ -140,6 +143,12 @@ class Accesses:
         if self._interfaces:
             self._interfaces.forget()
             self._interfaces.ask(self._loop.now())
+            self._update()
+
+    def bar(self, reasons: Mapping[str, str]) -> None:
+        """These links, by name, are down for everything, whatever the kernel says of them."""
+        if reasons != self.links.barred:
+            self.links.barred = reasons
             self._update()
 
     def _on_change(self) -> None:

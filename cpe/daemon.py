@@ -34,7 +34,9 @@ from cpe.accesses import Accesses, install_routes
 from cpe.duties import duties, leg
 from cpe.forwards import NOTE
 from cpe.paths import Paths
+from cpe.steering import Allowed
 from cpe.traffic import Traffic
+from cpe.volumes import Restricted, Volumes
 
 NO_LIMIT: Final = 1 << 62  # of connections for each host
 
@@ -80,6 +82,14 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         access = Accesses(loop, config, routing)
         undo.callback(access.close)
 
+        def restrict(restricted: Restricted, turns: bool) -> None:
+            access.bar({name: why for name, (allowed, why) in restricted.items() if allowed is Allowed.NONE})
+            traffic.restrict(restricted, turns)
+
+        volumes = Volumes(loop, config, access.links, restrict)
+        undo.callback(volumes.close)
+        access.bounds = volumes.describe
+
         paths = Paths(loop, config)
         undo.callback(paths.close)
         orphans = Orphans(invocation.file("workers"))
@@ -109,6 +119,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         install_routes(routing, config)
         _install_rules(undo, config, access, workers.count)
         access.follow(workers, paths, traffic)
+        volumes.start()
 
         def adopt(new: CpeConfig, text: str) -> None:
             for device in new.lan:

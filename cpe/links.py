@@ -52,6 +52,7 @@ class Links:
         self._config = config
         self.health = Health(config.probe_interval / 1000, config.probe_count)
         self._known = {link.name: _Known(link.device, None, "not looked at yet", now) for link in config.links}
+        self.barred: Mapping[str, str] = {}  # links that are not to be used, by name, and why: down to everybody
         self._back_from = float("-inf")  # when the primary link came up again, if it was down
 
     def observe(
@@ -63,7 +64,8 @@ class Links:
         for link in self._config.links:
             known = self._known[link.name]
             state = look(known.device) if known.device else None
-            shown[link.name] = why_down(known.device, state) if known.device else lacks[link.name]
+            why = why_down(known.device, state) if known.device else lacks[link.name]
+            shown[link.name] = why or self.barred.get(link.name)
             known.state = None if shown[link.name] else state
         self.health.keep((name for name, why in shown.items() if why is None), now)
         changes = []
@@ -161,6 +163,10 @@ class Links:
     def since(self, link: LinkConfig) -> float:
         """When it went up or down."""
         return self._known[link.name].since
+
+    def alone(self, link: LinkConfig) -> bool:
+        """Whether no other link is up."""
+        return not any(self.down(other) is None for other in self._config.links if other.name != link.name)
 
     def comes_back(self, now: float) -> float | None:
         """When the primary link, up again, gets everything back; None if it has it, or is down."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cpe.governor import Governor
 from cpe.joins import Plans
 from cpe.links import Links
 from cpe.paths import Paths
-from cpe.steering import Change, Steering, Use
+from cpe.steering import Allowed, Change, Steering, Use
 
 _LOOK: Final = 0.1  # seconds between looks
 _IDLE: Final = 0.5  # while next to nothing is carried
@@ -57,6 +58,14 @@ class Traffic:
     def adopt(self, config: CpeConfig) -> None:
         self.steering.adopt(config)
         self._look()
+
+    def restrict(self, restricted: Mapping[str, tuple[Allowed, str]], turns: bool) -> None:
+        """How far links may be used from now on, by name, and why; those that it lacks may be for all.
+
+        ``turns`` is that links take turns to keep a rate: what comes of that is no news.
+        """
+        self.steering.restricted = restricted
+        self._look(logging.DEBUG if turns else logging.INFO)
 
     def set(self, mode: Mode) -> None:
         """Until the configuration has another one."""
@@ -100,7 +109,7 @@ class Traffic:
         if self._paths.steered or self._governor.tries or not self.steering.resting:
             self._timer = self._loop.call_later(pause, self._tick)
 
-    def _look(self) -> bool:
+    def _look(self, level: int = logging.INFO) -> bool:
         """Has subflows follow what the links carry; says whether that is worth another look soon."""
         now = self._loop.now()
         up = {link.name: usable.device for link in self._config.links if (usable := self._links.usable(link))}
@@ -111,7 +120,7 @@ class Traffic:
         }
         self._govern(up, now)
         for change in self.steering.look(carried, up, now):
-            _tell(change)
+            _tell(change, level)
         plans = self.steering.plans()
         if plans != self._plans:
             self._plans = plans
@@ -157,7 +166,7 @@ class Traffic:
         return Carried(8 * down / seconds, 8 * up / seconds, seconds, self._links.rtt(link))
 
 
-def _tell(change: Change) -> None:
+def _tell(change: Change, level: int) -> None:
     link, mode, reason = change.link, change.mode.value, change.choice.reason
     fields = about(link=link, steering=mode, use=change.choice.use.value, reason=reason)
-    log.info("link %s %s in mode %s: %s", link, _NOW[change.choice.use], mode, reason, extra=fields)
+    log.log(level, "link %s %s in mode %s: %s", link, _NOW[change.choice.use], mode, reason, extra=fields)

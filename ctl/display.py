@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from common.config import Config, CpeConfig, HagConfig
+from common.limits import decimal
 from ctl.terminal import Bold
 from ctl.units import duration, endpoint, number, rate, volume
 
@@ -29,6 +30,7 @@ _HEADS: Final = {
     "hag": ("CLIENT", "SERVER", "STATE", "SUBFLOWS", "UP", "DOWN", "HELD", "AGE"),
 }
 _RIGHT: Final = ("UP", "DOWN", "HELD")
+_ALLOWED: Final = {"full": "yes", "failover only": "for failover", "none": "no"}
 _UNDECIDED: Final = ("held", "released")  # whether the peer does Multipath TCP may not be known yet
 
 
@@ -91,6 +93,7 @@ def _link(link: Answer) -> list[Line]:
         ("state", f"{'up' if link['up'] else 'down'} for {duration(link['since'])}"),
         *([("why", link["reason"])] if link["reason"] else []),
         *([("addresses", ", ".join(link["addresses"]))] if link["addresses"] else []),
+        *_bounds(link.get("bounds")),
     ]
 
 
@@ -144,6 +147,21 @@ def _carried(link: Answer) -> list[Line]:
 def _criteria(policy: Answer) -> list[Line]:
     given = ((name, policy[name]) for name in ("dport", "dst", "src", "dscp", "device"))
     return [(name, ", ".join(it) if isinstance(it, list) else it) for name, it in given if it is not None and it != []]
+
+
+def _bounds(bounds: Answer | None) -> list[Line]:
+    """What a link may be used for, if anything bounds that, and what it has used of its quota."""
+    if bounds is None:
+        return []
+    reason = f", {bounds['reason']}" if bounds["reason"] else ""
+    allowed = _ALLOWED.get(bounds["allowed"], "?")
+    lines: list[Line] = [("may be used", f"{allowed}{reason}")]
+    if bounds["max_rate"] is not None:
+        lines.append(("no more than", f"{bounds['max_rate'] / 1e6:g} Mbit/s"))
+    if bounds["limit"] is not None:
+        used = f"{decimal(bounds['used'])} of {decimal(bounds['limit'])}"
+        lines.append(("quota", f"{used} used, begins anew on {bounds['resets']}"))
+    return lines
 
 
 def _workers(workers: Sequence[Answer]) -> list[Line]:

@@ -95,6 +95,7 @@ config cpe
 	option probe_interval '1000'
 	option probe_count '3'
 	option quic 'fallback'
+	option state_dir '/etc/hybrid-access'
 config link 'lte'
 	option device 'wwan0'
 	option role 'secondary'
@@ -129,7 +130,7 @@ config policy 'games'
         dscp=46,
         devices=("br-guest",),
     )
-    marked = BypassRule(name="bypass at line 39", dports=(), dsts=(), srcs=(), dscp=0, devices=())
+    marked = BypassRule(name="bypass at line 40", dports=(), dsts=(), srcs=(), dscp=0, devices=())
     games = Policy(
         name="policy 'games'",
         steering=Steering.SMALLEST_DELAY,
@@ -152,6 +153,7 @@ config policy 'games'
         hold=30,
         probe_interval=1000,
         probe_count=3,
+        state_dir=Path("/etc/hybrid-access"),
         workers=4,
         max_flows=1000,
         flow_buffer=4 * 1024 * 1024,
@@ -184,6 +186,7 @@ def test_defaults_of_a_home_router() -> None:
         hold=10,
         probe_interval=250,
         probe_count=4,
+        state_dir=Path("/var/lib/hybrid-access"),
         workers=1,
         max_flows=None,
         flow_buffer=16 * 1024 * 1024,
@@ -422,6 +425,11 @@ def test_a_prefix_that_is_not_ipv4(text: str) -> None:
             "option steering 'never'",
             "cpe 'cpe', option 'steering': 'never' is not one of:"
             " overflow, active-standby, smallest-delay, load-balancing, always",
+        ),
+        (
+            "cpe",
+            "option state_dir 'hybrid'",
+            "cpe 'cpe', option 'state_dir': 'hybrid' is not the absolute name of a directory",
         ),
         (
             "cpe",

@@ -160,6 +160,21 @@ def test_nobody_waits_for_a_primary_link_where_there_is_no_other() -> None:
     assert box.default is None
 
 
+def test_a_link_that_is_barred_is_down() -> None:
+    box = Box(ppp0=PPP, wwan0=WWAN)
+    box.look()
+    box.links.barred = {"lte": "its 50 GB are used up"}
+    assert box.look() == ["lte: its 50 GB are used up"]
+    del box.devices["ppp0"]
+    box.look()
+    assert box.default is None
+    del box.devices["wwan0"]
+    assert box.look() == ["lte: there is no device 'wwan0'"]
+    box.links.barred = {}
+    box.devices["wwan0"] = WWAN
+    assert box.look() == ["lte: up"]
+
+
 HAG4, HAG6 = "203.0.113.1", "2001:db8:f::1"
 
 

@@ -349,3 +349,23 @@ def test_policy() -> None:
 def test_a_mode_that_is_not_the_configured_one() -> None:
     answer = {**POLICY, "steering": "always"}
     assert display.steering(answer) == "always, for now (the configuration has overflow)"
+
+
+def test_what_bounds_a_link() -> None:
+    bounds = {
+        "allowed": "failover only",
+        "reason": "its 50.00 GB are used up until 2026-12-01",
+        "max_rate": 5_000_000,
+        "used": 50_300_000_000,
+        "limit": 50_000_000_000,
+        "resets": "2026-12-01",
+    }
+    answer: Any = CPE_STATUS | {"links": [CPE_STATUS["links"][0] | {"bounds": bounds}]}  # type: ignore[index, operator]
+    assert """\
+  addresses: 198.51.100.2, 2001:db8:2000:1::2
+  may be used: for failover, its 50.00 GB are used up until 2026-12-01
+  no more than: 5 Mbit/s
+  quota: 50.30 GB of 50.00 GB used, begins anew on 2026-12-01
+""" in display.status(answer, plain)
+    bounds |= {"allowed": "full", "reason": None, "max_rate": None, "limit": None}
+    assert "  may be used: yes\n\nworkers" in display.status(answer, plain)
