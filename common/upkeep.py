@@ -48,7 +48,8 @@ class Upkeep:
         self._timer = None
         try:
             if self._gone():
-                log.warning("another program has taken out %s of ours: put in again", self._what)
+                # or the kernel had more to tell than the guard's socket holds
+                log.warning("another program has taken out %s of ours, it seems: put in again", self._what)
                 self._put()
         except SystemLacks as lack:
             log.warning("%s of ours are out, tried again: %s", self._what, lack)
