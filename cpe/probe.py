@@ -32,6 +32,7 @@ _STAMP: Final = struct.Struct("=qq")
 _BEFORE_OTHERS: Final = 6  # SO_PRIORITY as for ssh(1) and the like: not behind what waits in this box's own queue
 _SHORTEST: Final = 20  # bytes of an IPv4 header
 _LONGEST: Final = 128
+_AT_ONCE: Final = 256  # answers, or errors, that are read at a time: more than are asked for in seconds
 
 
 class Echo:
@@ -64,7 +65,7 @@ class Echo:
 
     def answers(self) -> Iterator[tuple[int, float]]:
         """Sequence numbers of what has been answered since the last call, and how many seconds ago that came."""
-        while True:
+        for _ in range(_AT_ONCE):
             try:
                 data, stamps, _, _ = self._socket.recvmsg(_LONGEST, 64)
             except BlockingIOError:
