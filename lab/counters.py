@@ -3,10 +3,10 @@
 
 from pathlib import Path
 
-from lab.node import Node
+from lab.netns import Namespace
 
 
-def mptcp_counter(node: Node, name: str) -> int:
+def mptcp_counter(node: Namespace, name: str) -> int:
     """A counter of Multipath TCP by the name that it has in /proc/net/netstat, such as MPJoinSynAckRx; 0 without it."""
     with node.entered():
         lines = Path("/proc/thread-self/net/netstat").read_text().splitlines()
@@ -14,7 +14,7 @@ def mptcp_counter(node: Node, name: str) -> int:
     return dict(zip(names, map(int, values), strict=True)).get(name, 0)
 
 
-def received_bytes(node: Node, device: str) -> int:
+def received_bytes(node: Namespace, device: str) -> int:
     """Bytes that a device has received, headers included."""
     with node.entered():
         lines = Path("/proc/thread-self/net/dev").read_text().splitlines()

@@ -22,11 +22,13 @@ from common.path_events import (
     PathEvent,
     SubflowClosed,
     SubflowEstablished,
+    ends,
 )
 from common.path_manager import Announcer, PathManager, SubflowLimit
 from common.survey import survey
 from common.system import SystemLacks
 from common.transparent import MPTCP, TCP
+from lab.counters import mptcp_counter, received_bytes
 from lab.netns import Namespace
 from tests.conftest import MakeNamespace
 from tests.running import PATIENCE, until
@@ -208,6 +210,49 @@ def test_a_join_that_the_kernel_does_not_take(network: Network) -> None:
     failed = network.wait_for(JoinFailed)
     assert failed.token == token
     assert failed.error in (errno.EADDRNOTAVAIL, errno.EINVAL)
+
+
+def test_subflows_become_backups_and_carry_again_at_both_ends(network: Network) -> None:
+    """First ones too, in the direction of either sender; the HAG hears of it."""
+    network.announcer.allow(8)
+    network.announcer.announce(network.announced)
+    near, far = network.connect()
+    first = ends(network.wait_for(Established).told)
+    announced = network.wait_for(Announced)
+    token = announced.token
+    network.paths.join(token, network.lte, announced.remote)
+    joined = network.wait_for(SubflowEstablished)
+    lte = joined.local, joined.remote
+
+    def carried_by_lte(sender: socket.socket, receiver: socket.socket, box: Namespace) -> float:
+        before = [received_bytes(box, device) for device in ("xdsl", "lte")]
+        for _ in range(20):
+            sender.sendall(bytes(10_000))
+            left = 10_000
+            while left:
+                left -= len(receiver.recv(left))
+        by_xdsl, by_lte = (
+            received_bytes(box, device) - earlier for device, earlier in zip(("xdsl", "lte"), before, strict=True)
+        )
+        return by_lte / (by_xdsl + by_lte)
+
+    for told, (backup, other) in enumerate([(first, lte), (lte, first), (first, lte)], start=1):
+        network.paths.prioritize(token, *other, False)
+        network.paths.prioritize(token, *backup, True)
+        until(lambda times=told: mptcp_counter(network.hag, "MPPrioRx") == 2 * times, "the HAG has heard of it")
+        for sender, receiver, box in ((near, far, network.hag), (far, near, network.cpe)):
+            share = carried_by_lte(sender, receiver, box)
+            assert share > 0.9 if backup is first else share < 0.1
+
+
+def test_what_is_no_subflow_has_no_priority(network: Network) -> None:
+    network.connect()
+    token = network.wait_for(Established).token
+    network.paths.prioritize(token, network.lte, network.announced, True)
+    network.paths.prioritize(4711, network.lte, network.announced, True)
+    network.connect()
+    network.wait_for(Established)
+    assert mptcp_counter(network.hag, "MPPrioRx") == 0
 
 
 def test_lost_events_are_told_of_and_a_survey_finds_what_there_is(network: Network) -> None:
