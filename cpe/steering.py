@@ -28,6 +28,8 @@ _BACK_FOR: Final = 3.0  # seconds after which the preferred link gets it back, i
 # it would move to and fro. Each move that comes within so many times the stay makes it twice as long.
 _STAY, _LONGEST_STAY, _SOON = 3.0, 60.0, 4
 
+_TOGETHER: Final = (Mode.OVERFLOW, Mode.ALWAYS)  # these give one flow several links at a time
+
 DEFAULT: Final = ""  # the policy of flows that match none
 
 Lane = tuple[str, str]  # policy, and the name of a link
@@ -77,8 +79,9 @@ class Steering:
     """All modes at once, so that one that is asked for is ready.
 
     ``restricted`` and ``demoted`` are others' to set, by name of a link, with the reason; what they hold counts from
-    the next look on. Of the demoted ones those that are ``leaving`` are not even backups. Restricted beats demoted
-    beats the mode, but if nothing else is up such a link carries all the same, unless it is allowed nothing.
+    the next look on. A demoted link slows others down, so it matters to the modes that give one flow several links; of
+    these links those that are ``leaving`` are not even backups. Restricted beats demoted beats the mode, but if nothing
+    else is up such a link carries all the same, unless it is allowed nothing.
     """
 
     def __init__(self, config: CpeConfig) -> None:
@@ -112,6 +115,11 @@ class Steering:
         self._modes[DEFAULT] = mode
 
     @property
+    def together(self) -> bool:
+        """Whether any flow may have several links at a time, so that one can slow it down on the others."""
+        return any(mode in _TOGETHER for mode in self._modes.values())
+
+    @property
     def resting(self) -> bool:
         """Whether nothing would change if nobody looked for a while."""
         overflows = self._overflow.level > 1 and Mode.OVERFLOW in self._modes.values()
@@ -128,14 +136,15 @@ class Steering:
                 capacity.pause()
             elif name in carried:
                 capacity.note(carried[name])
-        why_not = self._why_not(up)
-        candidates = [_Candidate(name, it) for name, it in self.capacities.items() if name not in why_not]
-        self._eligible = tuple(it.name for it in candidates)
-        self._overflow.look(candidates, now)
-        self._delay.look(candidates, now)
+        together, single = self._why_not(up, self.demoted), self._why_not(up, {})
+        self._eligible = tuple(name for name in self.capacities if name not in single)
+        self._overflow.look(self._candidates(together), now)
+        self._delay.look(self._candidates(single), now)
         changes = []
         for mode in Mode:
-            before, self._choices[mode] = self._choices[mode], {**self._choose(mode, candidates), **why_not}
+            why_not = together if mode in _TOGETHER else single
+            chosen = self._choose(mode, [name for name in self.capacities if name not in why_not])
+            before, self._choices[mode] = self._choices[mode], {**chosen, **why_not}
             if mode in self._modes.values():
                 changes += [
                     Change(mode, name, choice)
@@ -191,8 +200,11 @@ class Steering:
             plan |= {name: Use.CARRY if name == chosen else Use.BACKUP for name in self._eligible}
         return plan
 
-    def _why_not(self, up: Collection[str]) -> dict[str, Choice]:
-        """The links that no mode may choose."""
+    def _candidates(self, why_not: Mapping[str, Choice]) -> list[_Candidate]:
+        return [_Candidate(name, it) for name, it in self.capacities.items() if name not in why_not]
+
+    def _why_not(self, up: Collection[str], demoted: Mapping[str, str]) -> dict[str, Choice]:
+        """The links that may not be chosen."""
         barred = {}
         for name in self.capacities:
             allowed, restriction = self.restricted.get(name, (Allowed.FULL, ""))
@@ -202,8 +214,8 @@ class Steering:
                 barred[name] = Choice(Use.NONE, restriction)
             elif allowed is Allowed.FAILOVER_ONLY:
                 barred[name] = Choice(Use.BACKUP, restriction)
-            elif name in self.demoted:
-                barred[name] = Choice(Use.NONE if name in self.leaving else Use.BACKUP, self.demoted[name])
+            elif name in demoted:
+                barred[name] = Choice(Use.NONE if name in self.leaving else Use.BACKUP, demoted[name])
         if len(barred) == len(self.capacities):  # the kernel would use one of the backups anyhow
             backups = [name for name, choice in barred.items() if choice.use is Use.BACKUP]
             last = min(backups, key=lambda name: name in self.restricted, default=None)
@@ -211,8 +223,7 @@ class Steering:
                 del barred[last]
         return barred
 
-    def _choose(self, mode: Mode, candidates: Sequence[_Candidate]) -> dict[str, Choice]:
-        names = [it.name for it in candidates]
+    def _choose(self, mode: Mode, names: Sequence[str]) -> dict[str, Choice]:
         match mode:
             case Mode.ALWAYS:
                 return {name: Choice(Use.CARRY, "all links carry") for name in names}

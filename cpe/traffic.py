@@ -106,7 +106,7 @@ class Traffic:
     def _tick(self) -> None:
         pause = _LOOK if self._look() else _IDLE
         self._timer = None
-        if self._paths.steered or self._governor.tries or not self.steering.resting:
+        if self._paths.steered or (self.steering.together and self._governor.tries) or not self.steering.resting:
             self._timer = self._loop.call_later(pause, self._tick)
 
     def _look(self, level: int = logging.INFO) -> bool:
@@ -118,7 +118,8 @@ class Traffic:
             for link in self._config.links
             if link.name in up and (it := self._read(link, up[link.name], now))
         }
-        self._govern(up, now)
+        if self.steering.together:
+            self._govern(up, now)
         for change in self.steering.look(carried, up, now):
             _tell(change, level)
         plans = self.steering.plans()

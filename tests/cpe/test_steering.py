@@ -29,6 +29,11 @@ config link 'sat'
     option rate_down '50mbit'
     option rate_up '5mbit'
 """
+BULK = """
+config policy 'bulk'
+    option steering 'always'
+    option dscp 'cs1'
+"""
 BASE = """
 config cpe 'cpe'
     list lan 'lan'
@@ -294,7 +299,7 @@ def test_a_link_that_is_allowed_nothing() -> None:
 
 
 def test_a_demoted_link() -> None:
-    for mode in Mode:
+    for mode in (Mode.OVERFLOW, Mode.ALWAYS):
         player = Player(mode.value)
         player.hear(["demote", "xdsl"])
         assert player.plan("xdsl") == {"xdsl": "backup", "lte": "carry"}
@@ -303,8 +308,17 @@ def test_a_demoted_link() -> None:
         assert player.plan("xdsl") == {"xdsl": "carry", "lte": "backup"}
         player.hear(["up", "xdsl", "lte"])
         player.hear(["restore"])
-        player.hear(["for", "4"])  # smallest-delay takes its time
         assert player.plan("xdsl")["xdsl"] == "carry"
+
+
+def test_where_each_flow_has_one_link_none_slows_others_down() -> None:
+    for mode in (Mode.ACTIVE_STANDBY, Mode.SMALLEST_DELAY, Mode.LOAD_BALANCING):
+        player = Player(mode.value)
+        assert not player.steering.together
+        player.hear(["demote", "xdsl"])
+        assert player.plan("xdsl") == {"xdsl": "carry", "lte": "backup"}
+    assert Player("overflow").steering.together
+    assert Player("active-standby", LTE + BULK).steering.together
 
 
 def test_a_demoted_link_carries_rather_than_one_that_is_restricted() -> None:
