@@ -24,6 +24,14 @@ def test_bonding(family: int) -> None:
     assert 0.4 < float(str(figures["lte_share_down"])) < 0.7  # LTE is 30 of 50 Mbit/s
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["overflow", "smallest-delay"])
+@FAMILIES
+def test_steering(name: str, family: int) -> None:
+    figures, missed = run(name, family)
+    assert not missed, figures
+
+
 @FAMILIES
 def test_fail_open(family: int) -> None:
     figures, missed = run("fail-open", family)
