@@ -105,8 +105,8 @@ class Capacity:
     def full(self) -> str | None:
         """Why the link has no room for more; None if it has."""
         for name, way in (("down", self.down), ("up", self.up)):
-            # Where no round trips are known, the most that a link has carried is taken for what it can.
-            if way.load >= _FULL and (way.configured or self.rtt is None):
+            # That packets wait is no condition: where the sender or the line keeps queues short, they never do.
+            if way.load >= _FULL:
                 return f"carries {way} {name}"
         if self._waits() and max(self.down.load, self.up.load) >= _HALF:
             assert self.rtt is not None

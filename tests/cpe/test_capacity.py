@@ -52,12 +52,14 @@ def test_a_first_look_after_a_pause_is_not_enough() -> None:
     assert line.carries(20, 0.1)
 
 
-def test_without_a_rate_or_round_trips_the_most_so_far_is_what_it_can() -> None:
+@pytest.mark.parametrize("rtt", [None, 30.0])
+def test_without_a_rate_the_most_so_far_is_what_it_can(rtt: float | None) -> None:
+    """Even if no packets wait: perhaps the sender sees to that."""
     line = Line()
-    assert line.carries(20)
+    assert line.carries(20, rtt=rtt)
     assert line.learned == pytest.approx(20)
-    assert line.carries(10) is None
-    assert line.carries(18)
+    assert line.carries(10, rtt=rtt) is None
+    assert line.carries(18, rtt=rtt)
 
 
 def test_a_learned_rate_is_slowly_forgotten() -> None:
@@ -70,9 +72,9 @@ def test_a_learned_rate_is_slowly_forgotten() -> None:
 
 def test_where_packets_wait_it_is_full_whatever_it_carries_compared_with_before() -> None:
     line = Line()
-    assert line.carries(5, rtt=30) is None  # the most so far, and still none waits
+    line.carries(12, rtt=30)
     assert line.carries(8, rtt=180) == "takes 180 ms for a round trip of 30 ms"
-    assert line.carries(8, rtt=50) is None
+    assert line.carries(4, rtt=50) is None
 
 
 def test_a_rate_that_was_learned_comes_down_to_what_it_carries_while_packets_wait() -> None:
