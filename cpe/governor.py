@@ -44,7 +44,7 @@ _LEAVES: Final = 0.75  # seconds that a link is given, at least, to deliver what
 _LEFT: Final = 0.05  # of the whole: what a link that has delivered it carries
 _PATIENCE: Final = 5.0  # seconds, at most
 _STARTS: Final = 1.0  # seconds that a link which is used again is given to get going, at least
-_STARTS_IN: Final = 12  # round trips: TCP doubles its rate in each, from 10 packets on
+_STARTS_IN: Final = 24  # round trips: TCP doubles its rate in each, from 10 packets on, and loses some at the top
 
 _FIRST_WAIT: Final = 4.0  # seconds: what was found better may just have met more to carry, so it is tried again soon
 _LONGER: Final = 4.0  # times as long, each time

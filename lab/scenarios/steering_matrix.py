@@ -20,7 +20,7 @@ from lab.scenario import Bound, Figures, Progress, Scenario
 from lab.topology import Lab
 
 SETTLES: Final = 1.5  # seconds until plain TCP is steady
-PLAIN: Final = 3.0  # seconds of it that are measured
+PLAIN: Final = 2.5  # seconds of it that are measured
 BONDED: Final = 4.0  # seconds of the bonded connection
 BEFORE: Final = 4.0  # seconds of the bonded connection before the rate drops, where it does
 
@@ -58,9 +58,9 @@ PAIRS: Final = (
         sane=True,
     ),
     Pair("100+300", "100/40 8 ms, 300/50 25 ms", Profile(100e6, 40e6, 0.008), Profile(300e6, 50e6, 0.025), sane=True),
-    Pair("satellite", "20/5 15 ms, 50/5 280 ms", XDSL, Profile(50e6, 5e6, 0.280), settles=24.0, late="lte"),
+    Pair("satellite", "20/5 15 ms, 50/5 280 ms", XDSL, Profile(50e6, 5e6, 0.280), settles=12.0, late="lte"),
     Pair("loss", "20/5 15 ms, 30/10 30 ms that loses 2 %", XDSL, replace(LTE, loss=0.02)),
-    Pair("drop", "20/5 15 ms, 30/10 30 ms that drops to 1 Mbit/s", XDSL, LTE, drops=1e6, settles=12.0, late="xdsl"),
+    Pair("drop", "20/5 15 ms, 30/10 30 ms that drops to 1 Mbit/s", XDSL, LTE, drops=1e6, settles=14.0, late="xdsl"),
     Pair("bloat", "20/5 15 ms, 30/10 30 ms with 1 s of queue", XDSL, replace(LTE, queue=1.0)),
 )
 
