@@ -99,7 +99,7 @@ class _Subflow:
     ends: tuple[Endpoint, Endpoint] | None = None  # while it is up
     asked: tuple[Endpoint, Endpoint] | None = None  # last; the kernel keeps the id for that address until it is left
     wait: float = _FIRST_WAIT
-    backup: bool = False
+    backup: bool | None = False  # None: ordered as one, but not every kernel takes that flag
     refusals: int = 0
 
 
@@ -379,8 +379,10 @@ class Joins:
         if remote is None:
             return []
         local = Endpoint(link.addresses[remote.family], id=link.id, device=link.device)
-        known.subflows.setdefault(link.id, _Subflow()).asked = (local, remote)
-        return [Join(token, local, remote, self._use(known, link) is Use.BACKUP)]
+        subflow = known.subflows.setdefault(link.id, _Subflow())
+        backup = self._use(known, link) is Use.BACKUP
+        subflow.asked, subflow.backup = (local, remote), None if backup else False
+        return [Join(token, local, remote, backup)]
 
     def _stranded(self, known: _Known) -> bool:
         """Whether no subflow is on a link that is up."""
@@ -428,7 +430,8 @@ class Joins:
 
     def _is_up(self, token: int, local: Endpoint, remote: Endpoint) -> None:
         known = self._known[token]
-        known.subflows[local.id] = _Subflow((local, remote), (local, remote))
+        backup = known.subflows[local.id].backup
+        known.subflows[local.id] = _Subflow((local, remote), (local, remote), backup=None if backup else backup)
         known.dead_since = None
         self._retries.pop((token, local.id), None)
 

@@ -662,7 +662,12 @@ def test_a_connection_that_has_not_grown_is_left_alone() -> None:
 def test_a_plan_that_changes_while_a_subflow_is_under_way() -> None:
     player = Player(LTE)
     player.play(
-        STANDBY, *READY4, f"{LTE4} as a backup", ">> plan xdsl=carry lte=carry", ">> subflow 1 lte", ">> after 9"
+        STANDBY,
+        *READY4,
+        f"{LTE4} as a backup",
+        ">> plan xdsl=carry lte=carry",
+        ">> subflow 1 lte",
+        LTE_CARRIES,
     )
     assert player.joins.backups_of(1) == []
 
