@@ -6,7 +6,7 @@ late on another, and as soon as all that may be under way waits, nothing moves (
 is throttled, bloated or lossy can cost more than it carries. None of its own figures tells, but a comparison does:
 
     suspicion   less arrives than one of the links has carried by itself, for a while
-    trial       the link that contributes least becomes backup for two seconds, and what arrives is measured again
+    trial       a link, the primary one last, becomes backup for two seconds, and what arrives is measured again
     verdict     more than before: it stays backup. Else it was needed; the next trial is later than this one was
     return      after a while, and ever later, a link that is backup is used again: if more arrives, it stays in use
 
@@ -82,8 +82,12 @@ class _Trial:
 class Governor:
     """``demoted`` are the links that had better be backup, each with the reason."""
 
-    def __init__(self, configured: Mapping[str, tuple[float | None, float | None]]) -> None:
-        """Rates (bit/s, down and up) as far as they are known beforehand, for all links there may be."""
+    def __init__(self, configured: Mapping[str, tuple[float | None, float | None]], primary: str) -> None:
+        """Rates (bit/s, down and up) as far as they are known beforehand, for all links there may be.
+
+        ``primary`` is the one that is tried without last: its first subflows stay where they are.
+        """
+        self._primary = primary
         self.demoted: dict[str, str] = {}
         self._links = {name: _Link([_SEEN * (rate or 0.0) for rate in rates]) for name, rates in configured.items()}
         self._history: deque[tuple[float, Mapping[str, Carried], Carried]] = deque()
@@ -169,7 +173,9 @@ class Governor:
             self._begin(_Trial(name, without=False, way=way, before=whole, began=now))
             return
         used = [name for name in rates if name not in self.demoted]
-        takes_part = [name for name in used if rates[name][way] >= _TAKES_PART * max(whole[way], _QUIET)]
+        # a link that waits for another one may carry nothing for a while, and has its part in it all the same
+        lately = self._rates(now - _PATIENCE - _WINDOW)
+        takes_part = [name for name in used if lately[name][way] >= _TAKES_PART * max(whole[way], _QUIET)]
         best = max(self._links[name].best[way] for name in used)
         if len(takes_part) < 2 or whole[way] >= _SUSPECT * best:
             self._suspected = None
@@ -179,7 +185,7 @@ class Governor:
             return
         due = [name for name in takes_part if self._may_try(self._links[name], whole[way], now)]
         if due:
-            name = min(due, key=lambda name: rates[name][way])
+            name = min(due, key=lambda name: (name == self._primary, rates[name][way]))
             self.demoted[name] = TRIED
             self._left[name] = now
             self._begin(_Trial(name, without=True, way=way, before=whole, began=now))

@@ -46,7 +46,8 @@ class Traffic:
         self._links = links
         self._paths = paths
         self.steering = Steering(config)
-        self._governor = Governor({link.name: (link.rate_down, link.rate_up) for link in config.links})
+        rates = {link.name: (link.rate_down, link.rate_up) for link in config.links}
+        self._governor = Governor(rates, config.primary.name)
         self._meter = Meter()
         self._readings: dict[str, _Reading] = {}
         self._plans: Plans = {}

@@ -2,8 +2,8 @@
 """Whether the bond is ever worse than the better of its accesses: one connection over pairs of them, good and bad.
 
 Each pair is a network of its own. In it plain TCP comes first, without any daemon, over the one access and over the
-other; then both daemons are started, and the same client and server have one bonded connection. Rates are those of
-some seconds in the steady state, as the receiver counts them.
+other; then both daemons are started, which steer as they do by default, and the same client and server have one bonded
+connection. Rates are those of some seconds in the steady state, as the receiver counts them.
 """
 
 import time
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from lab.access import LTE, WAYS, XDSL, Access, Profile, Way
-from lab.daemons import cpe_daemon, hag_daemon
+from lab.daemons import OVERFLOW, cpe_daemon, hag_daemon
 from lab.errors import LabError
 from lab.goodput import bulk
 from lab.scenario import Bound, Figures, Progress, Scenario
@@ -95,7 +95,7 @@ def measure(pair: Pair, ways: Sequence[Way], family: int, progress: Progress) ->
                 tell(way, f"plain TCP over {access.name}")
                 plain[way][access.name] = alone(lab, pair, access, family, way)
         lab.route_subscribers(lab.xdsl)
-        cpe, hag = cpe_daemon(lab), hag_daemon(lab)
+        cpe, hag = cpe_daemon(lab, OVERFLOW), hag_daemon(lab)
         hag.start()
         cpe.start()
         for way in ways:

@@ -17,7 +17,7 @@ class Line:
 
     def __init__(self, model: Model, configured: dict[str, tuple[float | None, float | None]] | None = None) -> None:
         self.model = model
-        self.governor = Governor(configured or {"xdsl": (None, None), "lte": (None, None)})
+        self.governor = Governor(configured or {"xdsl": (None, None), "lte": (None, None)}, "xdsl")
         self.carried = {"xdsl": (0, 0), "lte": (0, 0)}
         self.now = 1000.0
         self.trips: dict[str, float] = {}
@@ -130,7 +130,7 @@ def test_where_the_application_is_the_limit_nothing_is_lost_and_trials_get_rare(
 def test_more_to_carry_in_the_middle_of_a_trial_is_found_out_soon() -> None:
     line = Line(watching, RATES)
     begun, demoted = line.run(3.5)[0]
-    assert (begun, demoted) == (3.2, {"xdsl": TRIED})
+    assert (begun, demoted) == (3.2, {"lte": TRIED})
     line.model = healthy
     diary = line.run(15)
     assert diary[-1][1] == {}
@@ -249,3 +249,14 @@ def test_the_last_link_that_is_up_is_not_demoted() -> None:
     line.carried = {"lte": line.carried["lte"]}
     line.model = lambda _now, used: only(used, lte=1.0)
     assert line.run(60) == [(LOOK, {})]
+
+
+def test_a_link_that_only_waits_for_the_other_takes_part() -> None:
+    """LTE drops to next to nothing, and xDSL has nothing to carry before LTE has delivered what it was given."""
+    line = Line(healthy, RATES)
+    line.run(10)
+    line.model = lambda _now, used: only(used, xdsl=0.0, lte=1.0) if "lte" in used else only(used, xdsl=19.0, lte=0.0)
+    diary = line.run(12)
+    assert diary[0][0] < 4
+    assert diary[0][1] == {"lte": TRIED}
+    assert diary[1][1] == {"lte": "with it 1.0 Mbit/s, without it 19 Mbit/s"}
