@@ -65,6 +65,28 @@ def asking(bench: Bench, echo: Echo, via: str = "lan") -> socket.socket:
     return sock
 
 
+def resolver(bench: Bench, echo: Echo, device: str, by_address: bool) -> socket.socket:
+    """A socket of the router itself for one link, as a program has that asks each provider's resolver over its own."""
+    with bench.lab.cpe.entered():
+        sock = udp(bench)
+    bench.undo(sock.close)
+    if by_address:
+        sock.bind((bench.lab.cpe.address(device, bench.family), 0))
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+    sock.connect(echo.address)
+    sock.settimeout(TRY)
+    return sock
+
+
+def over_each(bench: Bench, echo: Echo, *devices: str) -> None:
+    """Expects that the router reaches the server over each of these links from its address there."""
+    for device in devices:
+        for by_address in (True, False):
+            seen = answer(resolver(bench, echo, device, by_address))
+            equal(f"the router over {device}", seen, bench.lab.cpe.address(device, bench.family))
+
+
 def answer(sock: socket.socket, patience: float = PATIENCE) -> str:
     """Who the server takes us for; asks again and again. Raises TimeoutError, or at once if the socket is refused."""
     deadline = time.monotonic() + patience
@@ -152,15 +174,18 @@ def primary_down(bench: Bench) -> None:
     before = rules(bench)
     with Echo(bench) as echo:
         equal("who the server sees", answer(asking(bench, echo)), as_seen["xdsl"])
+        over_each(bench, echo, "xdsl", "lte")
         with down(bench):
             old = asking(bench, echo)
             equal("who the server sees while the primary link is down", answer(old), as_seen["lte"])
+            over_each(bench, echo, "lte")
             equal("the answer to a ping", ping(bench), PING)
             with bench.counts(bench.cpe, "passed: primary link is down"):
                 ends = bench.connect()
             exchange(ends)
             equal("the client of the connection", ends.server.getpeername()[0], as_seen["lte"])
         bench.until(lambda: rules(bench) == before, lambda: f"the rules stay as they are: {rules(bench)}")
+        over_each(bench, echo, "xdsl", "lte")
         for size in (1000, 50_000):
             exchange(ends, size)
         equal("who the server sees when the link is back", answer(old), as_seen["lte"])

@@ -288,4 +288,11 @@ FAULTS = (
         new="        return False\n",
         rows=("3p",),
     ),
+    Mutation(
+        name="where what is not bonded began is forgotten",
+        file="nftables/hybrid-cpe.nft",
+        old="ct reply ip daddr vmap @began",
+        new="ct reply ip daddr vmap { 0.0.0.9 : goto began_0 }",
+        rows=("11n",),
+    ),
 )
