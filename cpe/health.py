@@ -79,12 +79,14 @@ class _Line:
     dead: str | None = None  # why
     died: float = NEVER  # when
     back: int = 0  # answers since then
+    mistaken: bool = False  # it was not: what was asked before has been answered after
 
     def begin(self, now: float) -> None:
         """From here on it is judged, and alive until shown otherwise."""
         self.heard = self.next = now
         self.waiting.clear()
         self.packets = self.suspect = self.dead = None
+        self.mistaken = False
         self.carried = NEVER
 
     def count(self, packets: int | None, now: float) -> None:
@@ -113,7 +115,7 @@ class _Line:
         if self.dead is not None:
             self.back += 1
             if sent < self.died:  # it was slow and not dead, and is given as much time from now on
-                self.least = rtt
+                self.least, self.back, self.mistaken = rtt, _BACK, True
 
     def _learn(self, rtt: float) -> None:
         """As RFC 6298, section 2, twice as fast."""
@@ -146,18 +148,21 @@ class _Line:
     def overdue(self, count: int, now: float) -> list[float]:
         """When the probes were sent that have no answer though it is time; nothing if fewer than ``count`` have none.
 
-        Packets that have ceased to come have left no queue behind, so the shortest round trip counts then.
+        Packets that have ceased to come have left no queue behind, so the shortest round trip counts then, and how
+        much they vary.
         """
         asked = self.asked()
         patience = last = max(_PATIENCE, self.smoothed + 4 * self.varies)
         if self.carried >= self.heard:
-            patience, last = max(_PATIENCE, 2 * self.least + 0.02), max(_PATIENCE / 2, 1.25 * self.least)
+            patience = max(_PATIENCE, 2 * self.least + 0.02, self.least + 4 * self.varies)
+            last = max(_PATIENCE / 2, 1.25 * self.least)
         if len(asked) < count or now - asked[0] < patience or now - asked[count - 1] < last:
             return []
         return [sent for sent in asked if now - sent >= last]
 
     def die(self, now: float) -> None:
         self.dead, self.died, self.back = f"no answer from the HAG for {1000 * (now - self.heard):.0f} ms", now, 0
+        self.mistaken = False
 
 
 class Health:
@@ -228,6 +233,10 @@ class Health:
     def dead(self, link: str) -> str | None:
         """Why the link cannot be used, though the kernel shows it up; None if it can."""
         return self._lines[link].dead if link in self._lines else None
+
+    def was_mistaken(self, link: str) -> bool:
+        """Whether the link was found dead the last time, and only slow."""
+        return link in self._lines and self._lines[link].mistaken
 
     @property
     def verdicts(self) -> dict[str, str]:

@@ -75,7 +75,8 @@ class Links:
             if down != known.down:
                 changes.append(Change(link, down))
                 known.since = now
-                if link is self._config.primary and down is None and known.been_up:
+                again = known.been_up and not self.health.was_mistaken(link.name)
+                if link is self._config.primary and down is None and again:
                     self._back_from = now
                 known.down = down
                 known.been_up |= down is None

@@ -295,6 +295,9 @@ def test_a_link_that_was_only_slow_is_given_that_time_from_now_on() -> None:
         lte.rate, lte.rtt = 0.0, 0.4
         world.run(3)
         assert len(world.log) == told
+        if told:
+            assert world.health.was_mistaken("lte")
+            assert world.log[1][0] - world.log[0][0] < 0.5  # the answers that were under way
         world.log.clear()
 
 

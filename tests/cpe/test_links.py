@@ -282,3 +282,28 @@ def test_a_link_on_the_device_of_a_lan_is_none() -> None:
     assert parsed
     box.links = Links(parsed, box.now)
     assert "lte: interface 'wwan' has device 'br-guest', which is that of interface 'guest'" in box.look()
+
+
+def test_a_primary_link_that_was_only_slow_is_not_made_to_wait() -> None:
+    box = Box(ppp0=PPP, wwan0=WWAN)
+    box.look()
+    health = box.links.health
+    health.aim(box.links.aims([HAG4]), box.now)
+    late = []
+    for _ in range(200):
+        for probe in health.act(box.now, {}):
+            if probe.link == "lte" or box.now < 100.5:
+                health.answered(probe.link, probe.sequence, box.now)
+            else:
+                late.append(probe)
+        box.now += 0.01
+    assert box.look() == ["xdsl: no answer from the HAG for 480 ms"]
+    health.answered("xdsl", late[0].sequence, box.now)
+    health.act(box.now, {})
+    assert box.look() == ["xdsl: up"]
+    assert box.default is None
+    del box.devices["ppp0"]  # which says nothing of another time
+    box.look()
+    box.devices["ppp0"] = PPP
+    box.look()
+    assert box.default == "lte"
