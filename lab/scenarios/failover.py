@@ -51,6 +51,9 @@ CUT = Fault("cut", lambda access: access.cut(), lambda access: access.restore())
 BLACKHOLE = Fault("blackhole", lambda access: access.blackhole(True), lambda access: access.blackhole(False))
 
 
+PICTURED = (BLACKHOLE, "xdsl", "down")
+
+
 @dataclass(frozen=True, slots=True)
 class Gaps:
     """Of several tries: milliseconds without a byte, and until the subflow was back; bytes lost in all."""
@@ -58,16 +61,20 @@ class Gaps:
     silent: list[float]
     back: list[float]
     lost: int
+    rates: Figures  # during the first ones
 
 
 def run(family: int, progress: Progress) -> Figures:
-    rows, figures = [], {}
+    rows = []
+    figures: Figures = {}
     for fault in (CUT, BLACKHOLE):
         for name in ("xdsl", "lte"):
             for way in WAYS:
                 progress(f"{fault.name} of {name} during a transfer {way}, {TRIES} times, IPv{family}")
                 gaps = transfer(family, fault, name, way, TRIES)
                 rows.append(as_row(fault, name, way, gaps))
+                if (fault, name, way) == PICTURED:
+                    figures["rates"] = gaps.rates
         progress(f"new connections after a {fault.name} of xdsl, IPv{family}")
         times = new_connections(family, fault, TRIES)
         figures[f"new_connection_{fault.name}_ms_p95"] = percentile(times, 95)
@@ -100,16 +107,20 @@ def transfer(family: int, fault: Fault, name: str, way: Way, tries: int) -> Gaps
     with Pair() as pair, flowing(pair.lab, family, way) as stream:
         access = next(access for access in pair.lab.accesses if access.name == name)
         wait(lambda: is_watched(pair), "the gateway does not answer over both accesses")
-        for _ in range(tries):
+        until_both(pair)
+        began, rates = time.monotonic(), {}
+        for number in range(tries):
             until_both(pair)
             time.sleep(SETTLED)
             with struck(access, fault) as start:
                 time.sleep(WATCHED)
                 silent.append(1000 * stream.longest_gap(start, start + WATCHED))
+            if number == 1:
+                rates = pair.lab.rates(way, began)
             mended = time.monotonic()
             until_both(pair)
             back.append(1000 * (time.monotonic() - mended))
-        return Gaps(silent, back, stream.end())
+        return Gaps(silent, back, stream.end(), rates)
 
 
 def new_connections(family: int, fault: Fault, tries: int) -> list[float]:
