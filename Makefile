@@ -9,6 +9,7 @@ BENCH := apache2-utils haproxy mptcpize
 # What builds the package and looks at it, and what it is installed on.
 PACKAGING := debhelper dh-python lintian
 MACHINES := debootstrap
+EMULATOR := e2fsprogs qemu-system-x86
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -18,7 +19,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test test-full mutants lint demo bench deb deb-test clean
+.PHONY: help setup debian test test-full mutants lint demo bench deb deb-test vm-test clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -123,6 +124,11 @@ deb-test: deb  ## install, upgrade, remove and purge it on bare Debian 12 and 13
 	cmp $$package $$again/$$package
 	echo "It is the same: $$(sha256sum $$package)"
 	$(BIN)/pytest -v machines/test_package.py
+
+# VM_TEST: options of `python -m machines`.
+vm-test: DEBIAN += $(MACHINES) $(EMULATOR)
+vm-test: deb  ## run the package's services, and the lab, on a machine that boots a Debian 12 (as root, downloads it once)
+	@$(BIN)/python -m machines $(VM_TEST) "$$(ls -t build/hybrid-access_*.deb | head -1)"
 
 clean:  ## remove whatever make and the tools left in the checkout
 	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
