@@ -6,6 +6,7 @@ Routes, workers and subflows follow.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ class Accesses:
         self.links = Links(config, loop.now())
         self.upstream = Upstream()
         self.bounds: Callable[[LinkConfig], dict[str, Any] | None] = lambda _link: None  # what else is to be told
+        self._way = config.primary.name  # of new connections
         self._watch = Watch()
         self._interfaces = Interfaces(config)
         self._timer: Timer | None = None  # until it has settled
@@ -237,7 +239,9 @@ class Accesses:
         now = self._loop.now()
         try:
             install_routes(self._routing, self._config)
-            self._routing.arrange(routes(self._config, self.links.states(), self.links.default(now)))
+            default = self.links.default(now)
+            self._routing.arrange(routes(self._config, self.links.states(), default))
+            self._tell_way(default)
             self._fill()
         finally:
             self._workers.tell(self.upstream.told())  # what waits there goes by the routes as they are then
@@ -256,6 +260,23 @@ class Accesses:
             sets["primary"] = self.primary
             sets["primary4"] = f"{{ {self.upstream.address} }}"
         return sets
+
+    def _tell_way(self, default: LinkConfig | None) -> None:
+        """Of new connections and all that is not bonded, where it is another one."""
+        primary = self._config.primary
+        down = self.links.down(primary)
+        if default is None and down is not None:
+            return  # nowhere
+        way = (default or primary).name
+        if way == self._way:
+            return
+        self._way = way
+        if default is None:
+            reason = "the primary link is up"
+        else:
+            reason = f"{primary.name} is down: {down}" if down else f"{primary.name} has just come back"
+        what = "new connections, and what is not bonded, go by %s from now on: %s"
+        log.log(logging.WARNING if default else logging.INFO, what, way, reason, extra=about(link=way, reason=reason))
 
     def _fill(self) -> None:
         began = [f"{address} : goto began_{place}" for address, place in natted(self._config, self.links.states())]

@@ -67,7 +67,12 @@ def test_the_primary_link_goes_and_comes_back(family: int) -> None:
         events: Any = pair.cpe.control("events")
         of_links = [event for event in events if "link" in event and "steering" not in event]
         told = [(event["link"], event["level"], event.get("reason")) for event in of_links]
-        assert told[2:] == [("xdsl", "warning", "'xdsl' is switched off"), ("xdsl", "info", None)]
+        assert told[2:] == [
+            ("xdsl", "warning", "'xdsl' is switched off"),
+            ("lte", "warning", "xdsl is down: 'xdsl' is switched off"),
+            ("xdsl", "info", None),
+            ("xdsl", "info", "the primary link is up"),
+        ]
 
 
 @pytest.mark.full
