@@ -13,8 +13,11 @@ is throttled, bloated or lossy can cost more than it carries. None of its own fi
 Where the applications are the limit a trial finds no difference, and there the link may as well stay in use.
 
 What arrives is what the LAN gets and sends: on the links there is more, since what is late on one is sent again over
-another. A link that is demoted first loses its subflows, for a moment: that has the kernel send again what was under
-way there, at once, whereas a backup would still have to deliver it, and everything waits for that.
+another. But where one link is left, what that carries of an upload is what counts: of what the LAN has sent, some waits
+on this box, and when a subflow has gone nothing more is taken until that has become less.
+
+A link that is demoted first loses its subflows, for a moment: that has the kernel send again what was under way there,
+at once, whereas a backup would still have to deliver it, and everything waits for that.
 """
 
 from __future__ import annotations
@@ -107,7 +110,7 @@ class Governor:
         return frozenset(name for name, when in self._left.items() if name in self.demoted and now - when < _GONE)
 
     def observe(
-        self, carried: Mapping[str, Carried], arrived: Carried, now: float, trips: Mapping[str, float] = NO_TRIPS
+        self, carried: Mapping[str, Carried], lan: Carried, now: float, trips: Mapping[str, float] = NO_TRIPS
     ) -> bool:
         """What each link has carried so far, of all that are up, and the LAN; to be told at least every LOOK.
 
@@ -120,7 +123,7 @@ class Governor:
             self._forget(carried, now)
         elif now - self._history[-1][0] < LOOK:
             return False
-        self._history.append((now, carried, arrived))
+        self._history.append((now, carried, lan))
         while self._history[0][0] < now - _PATIENCE - _WINDOW:
             self._history.popleft()
         self._learn(now)
@@ -154,7 +157,12 @@ class Governor:
         """bit/s of what has arrived from then on."""
         now, _, last = self._history[-1]
         start, _, first = self._first(since)
-        return _rate(first, last, now - start) if start < now else (0.0, 0.0)
+        if start >= now:
+            return 0.0, 0.0
+        rates = self._rates(since)
+        down, up = (sum(rate[way] for rate in rates.values()) for way in (0, 1))
+        got, sent = _rate(first, last, now - start)
+        return min(down, got), up if len(rates) - len(self.demoted) < 2 else min(up, sent)
 
     def _first(self, since: float) -> tuple[float, Mapping[str, Carried], Carried]:
         return next((it for it in self._history if it[0] >= since - LOOK / 2), self._history[-1])

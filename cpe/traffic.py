@@ -134,12 +134,12 @@ class Traffic:
         read = {name: it.counters for name, it in self._readings.items() if up.get(name) == it.device}
         carried = {name: (it.bytes_down, it.bytes_up) for name, it in read.items()}
         trips = {name: it.best for name, it in self.steering.capacities.items() if it.best is not None}
-        self._governor.observe(carried, self._arrived(), now, trips)
+        self._governor.observe(carried, self._lan(), now, trips)
         self.steering.demoted = self._governor.demoted
         self.steering.leaving = self._governor.leaving(now)
 
-    def _arrived(self) -> tuple[int, int]:
-        """Bytes that the LAN has got and sent so far. There a device's 'up' is what this box sends."""
+    def _lan(self) -> tuple[int, int]:
+        """Bytes that the LAN has got and sent so far. What is up for this box's device there goes to the LAN."""
         got = sent = 0
         for name in self._config.lan:
             with contextlib.suppress(OSError):  # it has gone, and may be back
