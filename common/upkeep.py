@@ -32,6 +32,7 @@ class Upkeep:
         self._what = what
         self._put = put
         self._gone = gone
+        self._half = False  # it was put in, but perhaps not all of it
         self._timer: Timer | None = None
         loop.add(guard.fileno(), IN, lambda _events: self._on_loss())
 
@@ -47,10 +48,13 @@ class Upkeep:
     def _put_again(self) -> None:
         self._timer = None
         try:
-            if self._gone():
-                # or the kernel had more to tell than the guard's socket holds
-                log.warning("another program has taken out %s of ours, it seems: put in again", self._what)
+            if self._half or self._gone():
+                if not self._half:
+                    # or the kernel had more to tell than the guard's socket holds
+                    log.warning("another program has taken out %s of ours, it seems: put in again", self._what)
+                self._half = True
                 self._put()
+                self._half = False
         except SystemLacks as lack:
             log.warning("%s of ours are out, tried again: %s", self._what, lack)
             self._timer = self._loop.call_later(_AGAIN, self._put_again)

@@ -24,7 +24,7 @@ from cpe.interfaces import Interfaces
 from cpe.links import Change, Links
 from cpe.paths import Paths
 from cpe.probe import Probes
-from cpe.routes import natted, routes
+from cpe.routes import natted, routes, shared
 from cpe.traffic import Traffic
 from cpe.upstream import Upstream
 
@@ -51,6 +51,7 @@ class Accesses:
         self._timer: Timer | None = None  # until it has settled
         self._back: Timer | None = None  # until the primary link has been up for long enough
         self._filled: tuple[dict[str, str], dict[str, str]] | None = None  # nftables' sets and maps
+        self._shared: set[str] = set()  # addresses that several links have, as far as that has been told
         self._workers: Workers | None = None
         self._paths: Paths | None = None
         self._traffic: Traffic | None = None
@@ -146,6 +147,11 @@ class Accesses:
             self._interfaces.forget()
             self._interfaces.ask(self._loop.now())
             self._update()
+
+    def fill_again(self) -> None:
+        """nftables' sets and maps are as they were loaded: somebody has put in the table again. Raises SystemLacks."""
+        self._filled = None
+        self._fill()
 
     def bar(self, reasons: Mapping[str, str]) -> None:
         """These links, by name, are down for everything, whatever the kernel says of them."""
@@ -278,7 +284,15 @@ class Accesses:
         what = "new connections, and what is not bonded, go by %s from now on: %s"
         log.log(logging.WARNING if default else logging.INFO, what, way, reason, extra=about(link=way, reason=reason))
 
+    def _warn_of_shared(self) -> None:
+        for address, (first, *others) in shared(self._config, self.links.states()).items():
+            if address not in self._shared:
+                self._shared.add(address)
+                text = "links %s have the same address, %s: what the router's NAT gives it counts as begun over link %s"
+                log.warning(text, " and ".join((first, *others)), address, first, extra=about(link=first))
+
     def _fill(self) -> None:
+        self._warn_of_shared()
         began = [f"{address} : goto began_{place}" for address, place in natted(self._config, self.links.states())]
         maps = {"began": f"{{ {', '.join(began)} }}" if began else ""}
         sets = self._sets()

@@ -134,6 +134,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
 
         def put_rules() -> None:
             _install_rules(ExitStack(), service.config, access, workers.count)  # to be undone as they are now
+            access.fill_again()
 
         undo.callback(Upkeep(loop, TableGuard(), "nftables' rules", put_rules, table.gone).close)
         control = ControlSocket(

@@ -43,12 +43,27 @@ def routes(
 
 def natted(config: CpeConfig, states: Mapping[str, DeviceState]) -> Iterator[tuple[str, int]]:
     """What tells by which link a connection began, where the router has translated its source: an IPv4 address of that
-    link, which is up, and its place.
+    link, which is up, and its place. An address that several links have tells of the primary one, else of the first.
     """
+    whose = _whose(config, states)
     for place, link in enumerate(config.links):
-        if _has_mark(link, place) and link.name in states:
-            for address in states[link.name].addresses.get(socket.AF_INET, ()):
-                yield address, place
+        if _has_mark(link, place):
+            yield from ((address, place) for address, links in whose.items() if links[0] is link)
+
+
+def shared(config: CpeConfig, states: Mapping[str, DeviceState]) -> dict[str, list[str]]:
+    """IPv4 addresses that several links have which are up, and these links: whose they are, and the others."""
+    whose = _whose(config, states).items()
+    return {address: [link.name for link in links] for address, links in whose if len(links) > 1}
+
+
+def _whose(config: CpeConfig, states: Mapping[str, DeviceState]) -> dict[str, list[LinkConfig]]:
+    found: dict[str, list[LinkConfig]] = {}
+    for link in sorted(config.links, key=lambda link: link is not config.primary):
+        state = states.get(link.name)
+        for address in dict.fromkeys(state.addresses.get(socket.AF_INET, ()) if state else ()):
+            found.setdefault(address, []).append(link)
+    return found
 
 
 def _has_mark(link: LinkConfig, place: int) -> bool:

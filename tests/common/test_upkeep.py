@@ -10,7 +10,7 @@ import pytest
 from common import table
 from common.loop import Loop
 from common.routing import PROTOCOL, Routing
-from common.system import Unavailable
+from common.system import SystemLacks, Unavailable
 from common.table import TableGuard
 from common.upkeep import Upkeep
 from common.watch import Guard
@@ -119,3 +119,29 @@ def test_what_the_kernel_refuses_is_tried_again(loop: Loop, monkeypatch: pytest.
         upkeep._on_loss()
         upkeep._on_loss()
         turn_until(loop, lambda: len(tries) == 3 and upkeep._timer is None)
+
+
+@pytest.mark.usefixtures("namespace")
+def test_what_was_put_in_by_half_is_put_in_again_though_it_seems_to_be_there(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there: list[str] = []
+    tries = []
+
+    def put() -> None:
+        tries.append(list(there))
+        there[:] = ["table"]
+        if len(tries) < 3:
+            raise SystemLacks("cannot run nft: Cannot allocate memory")
+        there.append("queue")
+
+    monkeypatch.setattr("common.upkeep._AGAIN", 0.001)
+    with closing(Upkeep(loop, TableGuard(), "rules", put, lambda: "table" not in there)) as upkeep:
+        monkeypatch.setattr(upkeep._guard, "changed", lambda: True)
+        upkeep._on_loss()
+        turn_until(loop, lambda: upkeep._timer is None)
+        assert there == ["table", "queue"]
+        assert len(caplog.messages) == 3  # one that it is out, two that it is tried again
+        upkeep._on_loss()
+        turn_until(loop, lambda: upkeep._timer is None)
+        assert len(tries) == 3  # and now that it is there, it is left alone

@@ -5,7 +5,7 @@ import socket
 
 from common import config, marks
 from common.routing import DefaultRoute, DeviceState, Lookup
-from cpe.routes import natted, routes
+from cpe.routes import natted, routes, shared
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
@@ -62,3 +62,22 @@ def test_everything_by_lte() -> None:
 def test_whose_address_tells_where_a_connection_began() -> None:
     assert list(natted(CPE, {"xdsl": PPP, "lte": WWAN})) == [("198.51.100.66", 1)]
     assert list(natted(CPE, {"xdsl": PPP})) == []
+
+
+def test_an_address_that_several_links_have_is_the_primary_ones_or_else_the_first_ones() -> None:
+    """As two modems that route by themselves have, and nftables takes no key twice."""
+    sat = "config link 'sat'\n option device 'usb0'\n option role 'secondary'\n"
+    text = TEXT.replace("config link 'xdsl'", f"{sat}config link 'xdsl'")
+    cpe = config.parse(text, "f").cpe
+    assert cpe
+    same = {V4: ("192.168.8.100",), V6: ()}
+    stick, other = (DeviceState(index, same, {V4: "192.168.8.1"}) for index in (13, 14))
+    assert list(natted(cpe, {"xdsl": PPP, "lte": stick, "sat": other})) == [("192.168.8.100", 0)]
+    assert shared(cpe, {"xdsl": PPP, "lte": stick, "sat": other}) == {"192.168.8.100": ["sat", "lte"]}
+    assert list(natted(cpe, {"xdsl": PPP, "lte": stick})) == [("192.168.8.100", 2)]
+    assert shared(cpe, {"xdsl": PPP, "lte": stick}) == {}
+    assert list(natted(cpe, {"xdsl": stick, "lte": other})) == []
+    assert shared(cpe, {"xdsl": stick, "lte": other}) == {"192.168.8.100": ["xdsl", "lte"]}
+    twice = DeviceState(12, {V4: ("192.168.8.100", "192.168.8.100")}, {V4: None})
+    assert list(natted(cpe, {"lte": twice})) == [("192.168.8.100", 2)]
+    assert shared(cpe, {"lte": twice}) == {}
