@@ -86,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def script(arguments: Sequence[str]) -> str:
     install = "apt-get install -y -q --no-install-recommends ./hybrid-access.deb"
-    pytest = "python3 -m pytest -v -p no:cacheprovider --durations=20 " + shlex.join(arguments)
+    pytest = "python3 -m pytest -v -p no:cacheprovider -o faulthandler_timeout=1200 --durations=20 " + shlex.join(
+        arguments
+    )
     return f"{install} && PYTHONPATH=/job:/job/libraries HYBRID_LAB_PATIENCE={PATIENCE} {pytest}"
 
 
