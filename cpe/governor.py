@@ -181,6 +181,9 @@ class Governor:
             self._begin(_Trial(name, without=False, way=way, before=whole, began=now))
             return
         used = [name for name in rates if name not in self.demoted]
+        if not used:  # what arrives comes over no link of ours
+            self._suspected = None
+            return
         # a link that waits for another one may carry nothing for a while, and has its part in it all the same
         lately = self._rates(now - _PATIENCE - _WINDOW)
         takes_part = [name for name in used if lately[name][way] >= _TAKES_PART * max(whole[way], _QUIET)]

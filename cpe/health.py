@@ -5,14 +5,16 @@ A link can be lost and no device shows it. So the HAG is asked over each of them
 answers, and at once and several times where an answer is missing, or where packets came and suddenly none do. What
 comes late is as good as what comes soon: a link is not dead as long as any answer arrives, or packets do in numbers.
 
-A verdict takes a witness: another link over which the HAG has answered a probe that was sent after the silence began.
-Without one it may be the HAG that is gone, or its answers, and no link is to blame. So the last link is never found
-dead, one that the HAG has never answered over neither, and without answers all is as if nobody asked.
+A verdict takes a witness: another link over which the HAG has answered most of the probes that were sent since the
+silence began (where it limits their rate, some links get no answers, and the others few). Without one it may be the
+HAG that is gone, or its answers, and no link is to blame. So the last link is never found dead, one that the HAG has
+never answered over neither, and without answers all is as if nobody asked.
 """
 
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,8 +27,10 @@ _NUMBERS: Final = 20.0  # packets a second that show life; fewer may be the mode
 _PATIENCE: Final = 0.1  # seconds that an answer may take, at least
 _ATTENTION: Final = 2.0  # seconds from a silence on in which a witness is looked for all the time
 _KEPT: Final = 5.0  # seconds after which a probe without an answer is lost
+_WITNESS: Final = 3  # answers for each probe without one, over a link that is a witness
 _BACK: Final = 3  # answers that bring a dead link back
 _DEAF: Final = 40  # probes over a link without any answer after which they become rare
+_LATEST: Final = 32  # answered probes that are remembered
 _RARE: Final = 20  # times the interval, then
 _SIX: Final = 1.6  # times the interval for IPv6, whose probes are that much longer
 
@@ -66,7 +70,7 @@ class _Line:
     probes: int = 0
     lost: int = 0
     proven: bool = False  # the HAG has answered over it
-    answered: float = NEVER  # when the latest probe was sent that has its answer
+    answered: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))  # when such probes were sent
     rtt: float | None = None
     smoothed: float = 0.0
     varies: float = 0.0
@@ -85,6 +89,7 @@ class _Line:
         """From here on it is judged, and alive until shown otherwise."""
         self.heard = self.next = now
         self.waiting.clear()
+        self.answered.clear()
         self.packets = self.suspect = self.dead = None
         self.mistaken = False
         self.carried = NEVER
@@ -109,9 +114,13 @@ class _Line:
         if sent is None:
             return
         self.proven = True
-        self.heard, self.answered = max(self.heard, when), max(self.answered, sent)
-        rtt = max(0.0, when - sent)
-        self._learn(rtt)
+        self.heard = max(self.heard, when, sent)
+        self.answered.append(sent)
+        rtt = when - sent
+        if rtt < 0.0:  # the clock has been set meanwhile
+            rtt = self.smoothed
+        else:
+            self._learn(rtt)
         if self.dead is not None:
             self.back += 1
             if sent < self.died:  # it was slow and not dead, and is given as much time from now on
@@ -159,6 +168,12 @@ class _Line:
         if len(asked) < count or now - asked[0] < patience or now - asked[count - 1] < last:
             return []
         return [sent for sent in asked if now - sent >= last]
+
+    def is_witness(self, since: float, until: float) -> bool:
+        """Whether most of the probes from then until then have been answered."""
+        answered = sum(since <= sent <= until for sent in self.answered)
+        missing = sum(since <= sent <= until for sent in self.waiting.values())
+        return answered >= max(1, _WITNESS * missing)
 
     def die(self, now: float) -> None:
         self.dead, self.died, self.back = f"no answer from the HAG for {1000 * (now - self.heard):.0f} ms", now, 0
@@ -284,9 +299,9 @@ class Health:
             line.die(now)
 
     def _has_witness(self, line: _Line, since: float, overdue: list[float]) -> bool:
-        """Whether the HAG has answered over another link since then, and not over this one what was sent no earlier."""
-        witnesses = [it for it in self._lines.values() if it.dead is None and it is not line]
-        return bool(overdue) and any(since <= it.answered <= overdue[-1] for it in witnesses)
+        """Whether the HAG has answered over another link what was sent meanwhile, and over this one nothing."""
+        others = [it for it in self._lines.values() if it.dead is None and it is not line]
+        return bool(overdue) and any(it.is_witness(since, overdue[-1]) for it in others)
 
     def _is_asked(self, line: _Line) -> bool:
         return line.dead is None and line.suspect is not None and len(line.asked()) < self.count

@@ -289,3 +289,12 @@ def test_an_upload_that_goes_twice() -> None:
 
     line = Line(upload, {"xdsl": (20e6, 5e6), "lte": (30e6, 10e6)})
     assert line.run(9)[-1][1] == {"lte": "with it 2.8 Mbit/s, without it 4.8 Mbit/s"}
+
+
+def test_what_arrives_while_no_link_is_up_is_none_of_its_business() -> None:
+    """The LAN's traffic with the router itself, or with another LAN."""
+    governor = Governor({"xdsl": (None, None), "lte": (None, None)}, "xdsl")
+    for look in range(100):
+        arrived = int(look * LOOK * MEGABIT)
+        assert not governor.observe({}, (arrived, arrived), 1000.0 + look * LOOK, {})
+    assert not governor.demoted
