@@ -24,6 +24,9 @@ HUP = select.EPOLLHUP
 ERR = select.EPOLLERR
 EDGE = select.EPOLLET
 
+_AGAIN = 1.0  # seconds until a timer that failed is called again, where faults are survived
+_FAULTS, _FAULTS_IN = 100, 10.0  # so many in as many seconds are no accident
+
 Handler = Callable[[int], None]
 Callback = Callable[[], None]
 
@@ -54,6 +57,8 @@ class Loop:
         self._signals: dict[int, Callback] = {}
         self._wakeup: socket.socket | None = None
         self._running = True
+        self._complain: Callback | None = None
+        self._faults: deque[float] = deque(maxlen=_FAULTS)
         self.failure: str | None = None
 
     @staticmethod
@@ -108,6 +113,14 @@ class Loop:
         self._running = False
         self.failure = self.failure or failure
 
+    def survive(self, complain: Callback) -> None:
+        """From now on a callback that raises costs what it was called for, and not the process.
+
+        ``complain`` is called where the exception can be logged. A timer is called again a second later: what it does
+        at intervals goes on. Where faults come in numbers run() raises all the same.
+        """
+        self._complain = complain
+
     def run(self) -> None:
         poll = self._epoll.poll
         handlers, fresh = self._handlers, self._fresh
@@ -117,9 +130,15 @@ class Loop:
                 # The handler of an earlier event may have closed this descriptor, and a new one have got its number.
                 handler = handlers.get(fd)
                 if handler is not None and fd not in fresh:
-                    handler(events)
+                    try:
+                        handler(events)
+                    except Exception:
+                        self._on_fault()
             for _ in range(len(self._soon)):
-                self._soon.popleft()()
+                try:
+                    self._soon.popleft()()
+                except Exception:
+                    self._on_fault()
             if self._timers:
                 self._run_timers()
 
@@ -142,9 +161,23 @@ class Loop:
     def _run_timers(self) -> None:
         now = self.now()
         while self._timers and self._timers[0][0] <= now:
-            callback = heapq.heappop(self._timers)[2].callback
-            if callback is not None:
-                callback()
+            timer = heapq.heappop(self._timers)[2]
+            if timer.callback is not None:
+                try:
+                    timer.callback()
+                except Exception:
+                    self._on_fault()
+                    timer.when = now + _AGAIN
+                    heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+
+    def _on_fault(self) -> None:
+        """Called where an exception is handled."""
+        now = self.now()
+        self._faults.append(now)
+        often = len(self._faults) == _FAULTS and now - self._faults[0] < _FAULTS_IN
+        if self._complain is None or often:
+            raise
+        self._complain()
 
     def _deliver_signals(self, _events: int) -> None:
         assert self._wakeup is not None

@@ -74,6 +74,7 @@ class Service(Generic[RoleConfig]):
         self._told = self._status()
         self._supervisor.ready(self._told)
         self._tick()
+        self._loop.survive(lambda: log.exception("goes on after a fault of this program"))
         self._loop.run()
 
     def _tick(self) -> None:

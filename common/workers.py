@@ -325,7 +325,7 @@ class Workers:
             return
         try:
             self._seat(number, short_lives)
-        except SystemLacks as lack:
+        except (SystemLacks, OSError) as lack:  # fork()'s, too
             log.error("worker %d cannot be replaced: %s", number, lack)
             self._on_hopeless()
 

@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -220,3 +221,60 @@ def test_close_leaves_no_wakeup_descriptor() -> None:
     loop.close()
     assert signal.set_wakeup_fd(-1) == -1
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_without_a_guard_a_fault_ends_it(loop: Loop) -> None:
+    loop.call_soon(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        loop.run()
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    told: list[str] = []
+    done: list[str] = []
+    loop.survive(lambda: told.append(sys.exc_info()[0].__name__))
+
+    def on_event(_events: int) -> None:
+        loop.remove(pair[0].fileno())
+        raise KeyError
+
+    def at_intervals() -> None:
+        done.append("tried")
+        if len(done) == 1:
+            raise ZeroDivisionError
+        loop.stop()
+
+    loop.add(pair[0].fileno(), OUT, on_event)
+    loop.call_soon(lambda: [][0])
+    loop.call_later(0.01, at_intervals)
+    loop.run()
+    assert sorted(told) == ["IndexError", "KeyError", "ZeroDivisionError"]
+    assert done == ["tried", "tried"]
+
+
+def test_a_failed_timer_can_be_cancelled(loop: Loop) -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        loop.call_soon(timer.cancel)
+        loop.call_later(1.1, loop.stop)
+        raise ValueError
+
+    loop.survive(lambda: None)
+    timer = loop.call_later(0, fail)
+    loop.run()
+    assert calls == [1]
+
+
+def test_faults_without_end_do_end_it(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    told: list[int] = []
+
+    def on_event(_events: int) -> None:
+        raise ValueError
+
+    loop.survive(lambda: told.append(1))
+    loop.add(pair[0].fileno(), OUT, on_event)
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no words
+        loop.run()
+    assert len(told) == 99
