@@ -93,7 +93,7 @@ def run(config: CpeConfig, invocation: Invocation[CpeConfig]) -> None:
         paths = Paths(loop, config)
         undo.callback(paths.close)
         orphans = Orphans(invocation.file("workers"))
-        traffic = Traffic(loop, config, access.links, paths)
+        traffic = Traffic(loop, config, access.links, paths, access.lan)
         undo.callback(traffic.close)
         workers = Workers(
             loop,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,13 +38,16 @@ class _Reading:
 
 
 class Traffic:
-    """Composed by cpe/daemon.py."""
+    """Composed by cpe/daemon.py. ``lan`` tells which devices the LANs of a configuration have now."""
 
-    def __init__(self, loop: Loop, config: CpeConfig, links: Links, paths: Paths) -> None:
+    def __init__(
+        self, loop: Loop, config: CpeConfig, links: Links, paths: Paths, lan: Callable[[CpeConfig], list[str]]
+    ) -> None:
         self._loop = loop
         self._config = config
         self._links = links
         self._paths = paths
+        self._devices = lan
         self.steering = Steering(config)
         rates = {link.name: (link.rate_down, link.rate_up) for link in config.links}
         self._governor = Governor(rates, config.primary.name)
@@ -57,6 +60,7 @@ class Traffic:
         self._meter.close()
 
     def adopt(self, config: CpeConfig) -> None:
+        self._config = config
         self.steering.adopt(config)
         self._look()
 
@@ -141,7 +145,7 @@ class Traffic:
     def _lan(self) -> tuple[int, int]:
         """Bytes that the LAN has got and sent so far. What is up for this box's device there goes to the LAN."""
         got = sent = 0
-        for name in self._config.lan:
+        for name in self._devices(self._config):
             with contextlib.suppress(OSError):  # it has gone, and may be back
                 if (counters := self._meter.read(socket.if_nametoindex(name))) is not None:
                     got, sent = got + counters.bytes_up, sent + counters.bytes_down
