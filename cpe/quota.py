@@ -3,7 +3,7 @@
 
 Periods begin at midnight, by the date on the box. A date before the period that has begun is a clock that is not set
 yet, as that of a router after a power cut, or one that was set back: what is used stays used. Only when the box has
-run a day with such a date is it believed, and the account goes on in the period of that date.
+run a day with such a date, restarts or not, is it believed, and the account goes on in the period of that date.
 """
 
 from __future__ import annotations
@@ -42,13 +42,17 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What must outlive a restart: bytes used since the period began, and the counters they were reckoned by last."""
+    """What must outlive a restart: bytes used since the period began, and the counters they were reckoned by last.
+
+    ``astray`` is for how many seconds the box has run with dates before the period, without another one in between.
+    """
 
     began: date
     down: int = 0
     up: int = 0
     warned: bool = False
     reading: Reading | None = None
+    astray: float = 0.0
 
     @property
     def used(self) -> int:
@@ -105,7 +109,7 @@ class Account:
     def __init__(self, quota: Quota, record: Record | None, today: date) -> None:
         self.quota = quota
         self.record = record or Record(begins(quota, today))
-        self._astray: float | None = None  # since when the date is before the period
+        self._looked: float | None = None  # the last time
 
     @property
     def used_up(self) -> bool:
@@ -141,16 +145,15 @@ class Account:
 
     def _follow(self, today: date, now: float) -> list[Notice]:
         began = begins(self.quota, today)
+        passed = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
         if began > self.record.began:
             before = decimal(self.record.used)
             self.record = Record(began, reading=self.record.reading)
-            self._astray = None
             return [Notice(f"its quota begins anew; {before} were used before")]
-        if began == self.record.began:
-            self._astray = None
-        elif self._astray is None:
-            self._astray = now
-        elif now - self._astray >= _BELIEVED:
-            self.record = replace(self.record, began=began)
-            self._astray = None
+        astray = self.record.astray + passed if began < self.record.began else 0.0
+        if astray >= _BELIEVED:
+            self.record = replace(self.record, began=began, astray=0.0)
+        elif astray != self.record.astray:
+            self.record = replace(self.record, astray=astray)
         return []

@@ -54,7 +54,6 @@ class Volumes:
         records = self._ledger.read() if any(link.quota for link in bounded) else {}
         self._bounds = [Bounds(link, records.get(link.name), datetime.now()) for link in bounded]
         self._others = {name: it for name, it in records.items() if name not in {link.name for link in bounded}}
-        self._written = self._records()
         self._wrote = float("-inf")
         self._told: Restricted = {}
 
@@ -66,7 +65,8 @@ class Volumes:
         """Looks for the last time, and writes."""
         if self._bounds:
             self._read()
-            self._write()
+            if records := self._to_write():
+                self._ledger.write(records)
         self._meter.close()
 
     def describe(self, link: LinkConfig) -> dict[str, Any] | None:
@@ -81,13 +81,15 @@ class Volumes:
             changed = {name for name in {*self._told, *restricted} if self._told.get(name) != restricted.get(name)}
             self._told = restricted
             self._change(restricted, changed <= turns)
+        written = self._ledger.written
         unwritten = sum(
-            record.used - self._written[name].used if name in self._written else record.used
-            for name, record in self._records().items()
+            record.used - (written[name].used if name in written else 0) for name, record in self._records().items()
         )
         since = self._loop.now() - self._wrote
         if since >= (_WRITES if abs(unwritten) >= _MUCH else _WRITES_LITTLE):
-            self._write()
+            self._wrote = self._loop.now()
+            if records := self._to_write():
+                self._ledger.begin(records)
         often = any(it.capped for it in self._bounds)
         self._loop.call_later(_LOOKS_OFTEN if often else _LOOKS, self._look)
 
@@ -114,11 +116,11 @@ class Volumes:
     def _records(self) -> dict[str, Record]:
         return {it.link.name: it.account.record for it in self._bounds if it.account}
 
-    def _write(self) -> None:
+    def _to_write(self) -> dict[str, Record]:
+        """What the file should hold, if that is another than it does."""
         records = self._records()
-        self._wrote = self._loop.now()
-        if records and records != self._written and self._ledger.write({**self._others, **records}):
-            self._written = records
+        whole = {**self._others, **records}
+        return whole if records and whole != self._ledger.written else {}
 
 
 def _boot() -> str:

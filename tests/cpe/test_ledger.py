@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from cpe.ledger import Ledger, parse, text
 from cpe.quota import Reading, Record
+from tests.running import until
 
 RECORDS = {
     "lte": Record(date(2026, 11, 1), 12_345_678_901, 42, True, Reading("wwan0", 7, "boot-1", 5, 6)),
-    "sat": Record(date(2026, 11, 23)),
+    "sat": Record(date(2026, 11, 23), astray=7.5),
 }
 
 
@@ -51,6 +53,8 @@ def test_a_file_that_is_not_all_there_is_none(data: st.DataObject) -> None:
         (text(RECORDS).replace(b"2026-11-01", b"2026-11-99"), "there is something in it that we have not written"),
         (text(RECORDS).replace(b": 42", b": -1"), "there is something in it that we have not written"),
         (text(RECORDS).replace(b": 42", b": true"), "there is something in it that we have not written"),
+        (text(RECORDS).replace(b"7.5", b"NaN"), "there is something in it that we have not written"),
+        (text(RECORDS).replace(b"7.5", b"null"), "there is something in it that we have not written"),
         (text(RECORDS).replace(b'"wwan0"', b"null"), "there is something in it that we have not written"),
     ],
 )
@@ -119,3 +123,46 @@ def test_a_directory_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert ledger.read() == {}
     assert not ledger.write(RECORDS)
     assert len(caplog.messages) == 2
+
+
+def test_a_file_of_before_dates_that_are_astray_were_kept() -> None:
+    old = text(RECORDS).replace(b',\n   "astray": 0.0', b"").replace(b',\n   "astray": 7.5', b"")
+    assert b"astray" not in old
+    assert {record.astray for record in parse(old).values()} == {0.0}
+
+
+def test_a_card_that_takes_its_time_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, later, goes_on = Ledger(tmp_path), {"lte": Record(date(2026, 12, 1))}, threading.Event()
+    sync = os.fsync
+    monkeypatch.setattr("cpe.ledger._PATIENCE", 0.01)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: goes_on.wait() and sync(descriptor))
+    try:
+        ledger.begin(RECORDS)
+        ledger.begin(later)  # not now
+        assert ledger.busy
+        assert ledger.written == {}
+        assert not ledger.write(later)
+        assert caplog.messages == [f"the file system has not written {tmp_path}/quota.json in 0.01 s"]
+    finally:
+        goes_on.set()
+    until(lambda: not ledger.busy, "the card has written")
+    assert ledger.written == ledger.read() == RECORDS
+    monkeypatch.setattr("cpe.ledger._PATIENCE", 10.0)
+    ledger.begin(RECORDS)
+    assert ledger.write(later)  # waits for the one before
+    assert ledger.written == Ledger(tmp_path).read() == later
+
+
+def test_no_thread_to_be_had(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", _no_thread)
+        assert not ledger.write(RECORDS)
+    assert caplog.messages[0].endswith("quota.json: can't start new thread")
+    assert ledger.write(RECORDS)
+
+
+def _no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -177,6 +177,35 @@ def test_a_clock_that_was_ahead_is_believed_when_it_has_gone_back_for_a_day() ->
     assert link.look() == ["its quota begins anew; 10.00 GB were used before"]
 
 
+def test_a_clock_that_was_ahead_is_believed_though_the_box_starts_anew_every_night() -> None:
+    record = Record(day("2038-01-01"), 10 * GB, 0, False, WWAN)
+    for night in range(3):
+        link = Link(record=record)
+        for _ in range(8):
+            assert link.account.resets == day("2038-02-01"), night
+            link.now += 3600
+            link.look()
+        record = link.account.record
+    link = Link(record=record)
+    link.now += 3600
+    link.look()
+    assert (link.used, link.account.resets) == (10 * GB, day("2026-12-01"))
+
+
+def test_a_clock_that_is_not_set_at_each_start_is_never_believed() -> None:
+    record = Record(day("2026-11-01"), 10 * GB, 0, False, WWAN)
+    for _ in range(40):
+        link = Link(record=record)
+        link.today = day("1970-01-01")
+        link.look()
+        link.now += 3600
+        link.look()
+        link.today = day("2026-11-26")
+        link.look()
+        record = link.account.record
+        assert (record.began, record.used, record.astray) == (day("2026-11-01"), 10 * GB, 0.0)
+
+
 def test_a_clock_that_steps_within_the_period_changes_nothing() -> None:
     link = Link()
     link.carries(GB)

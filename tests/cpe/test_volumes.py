@@ -84,6 +84,7 @@ def test_one_percent_of_what_the_kernel_counts_over_restarts_and_another_device(
     box.send(100)
     before = box.counted
     daemon = box.daemon()
+    until(box.ledger.read, "it is written")
     assert box.kept == 0  # what was before is not ours to count; but that it was is on the disk
     box.send(100)
     daemon.close()
