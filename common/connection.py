@@ -10,18 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from common import marks, mptcp
+from common import marks, mptcp, transparent
+from common.backlog import HEAVY, Backlog
 from common.flow import LOST_AFTER, Action, Event, Refusal, State, held_for, refusal, step
 from common.loop import EDGE, ERR, HUP, IN, OUT, RDHUP, Callback, Loop
 from common.nfqueue import ACCEPT, DROP, Queue, QueuedPacket
 from common.proof import Looks, Proof
-from common.relay import PipePool, Relay
+from common.relay import Half, PipePool, Relay
 from common.transparent import MPTCP, Address
 
 Key = tuple[str, int, str, int]  # client address and port, server address and port
 
 FELL_BACK: Final = "the path takes Multipath TCP's option out of later segments"
 
+_NEVER: Final = 1 << 62  # bytes
 _TCP_CLOSE: Final = 7  # include/net/tcp_states.h: of a socket whose connection is in TIME_WAIT, or is no more
 _WATCH = IN | OUT | RDHUP | EDGE
 
@@ -56,6 +58,7 @@ class Owner(Protocol):
     def forget(self, connection: Connection) -> None: ...
     def look_at(self, connection: Connection) -> None: ...  # some times, a little later each
     def found(self, connection: Connection, proof: Proof) -> None: ...
+    def weigh(self, connection: Connection) -> None: ...  # some times a second while it sends
     def failed(self, connection: Connection, syn: Held | None) -> None: ...  # by a fault of ours; with a SYN still held
 
 
@@ -68,9 +71,11 @@ class Connection:
 
     __slots__ = (
         "_asked",
+        "_backlog",
         "_copy",
         "_error",
         "_heard",
+        "_heavy",
         "_isn",
         "_leg",
         "_looks",
@@ -111,6 +116,8 @@ class Connection:
         self._relay: Relay | None = None
         self._error = 0
         self._missed = 0  # events of the server leg that came before the relay
+        self._heavy = HEAVY  # bytes sent from which on it is weighed
+        self._backlog: Backlog | None = None  # of one that is
         self._looks: Looks | None = None  # of a connection that began as Multipath TCP, until it has proved to go on so
 
     def connect(self, server: socket.socket) -> None:
@@ -325,6 +332,33 @@ class Connection:
             self.grown = True
             if self.token is not None:
                 self._owner.report_growth(self.token, self.policy)
+
+        if self._outgoing.moved >= self._heavy and self.token is not None:
+            self._heavy = _NEVER
+            self._owner.weigh(self)
+
+    @property
+    def _outgoing(self) -> Half:
+        """What goes to the other box."""
+        assert self._relay is not None
+        return self._relay.up if self._server.proto == MPTCP else self._relay.down
+
+    def weigh(self) -> bool:
+        """Bounds what is on its way to the other box; False if nothing has been sent lately."""
+        if self.state is State.CLOSED:
+            return False
+        if self._backlog is None:
+            self._backlog = Backlog()
+        leg, sent, _ = self._multipath()
+        waiting = mptcp.waiting(leg)
+        if waiting is None or sent == self._backlog.sent:
+            self._heavy = sent + HEAVY if waiting is not None else _NEVER
+            return False
+        self._backlog.sent = sent
+        room = self._backlog.room(mptcp.paths(leg), waiting)
+        if room is not None:
+            transparent.bound(leg, room)
+        return True
 
     def _report(self, event: Event) -> None:
         self.handle(event)

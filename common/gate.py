@@ -37,6 +37,7 @@ _AGAIN: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
 _WAITING: Final = 256  # SYNs that may wait so, of each worker
 _FREE: Final = 0.25  # seconds between looks whether the last connection on a pair has delivered what it still had
 _LOOK: Final = 0.05  # seconds between looks at connections that are to prove that they go on as Multipath TCP
+_WEIGH: Final = 0.25  # seconds between looks at what connections have on their way that send much
 _COMPLAINT: Final = 60.0  # seconds between two records of faults
 _PAUSE: Final = 0.1  # seconds before accepting again when the box has run out of something
 
@@ -72,6 +73,7 @@ class Gate:
         self._room = Room(limits)
         self._reserve = Reserve(_RESERVE)
         self._unproved: list[Connection] = []  # to be looked at next time
+        self._heavy: list[Connection] = []
         self._young: list[Connection] = []  # the time after
         self._release_mark = release_mark
         self._replay = replay
@@ -175,10 +177,22 @@ class Gate:
         self._young.append(connection)
 
     def _look(self) -> None:
-        again = [connection for connection in self._unproved if _looks_again(connection)]
+        again = [connection for connection in self._unproved if _guarded(connection, connection.look)]
         self._unproved, self._young = again + self._young, []
         if self._unproved:
             self.loop.call_later(_LOOK, self._look)
+
+    def weigh(self, connection: Connection) -> None:
+        if not self._role.bounds_backlog or self._role.flow_buffer < transparent.FLOW_BUFFER:
+            return  # or it is bounded by that
+        if not self._heavy:
+            self.loop.call_later(_WEIGH, self._weigh)
+        self._heavy.append(connection)
+
+    def _weigh(self) -> None:
+        self._heavy = [connection for connection in self._heavy if _guarded(connection, connection.weigh)]
+        if self._heavy:
+            self.loop.call_later(_WEIGH, self._weigh)
 
     def found(self, connection: Connection, proof: Proof) -> None:
         if proof is not Proof.CARRIED:
@@ -485,9 +499,10 @@ def _shared(key: Key) -> Key:
     return sys.intern(client), cport, sys.intern(server), sport
 
 
-def _looks_again(connection: Connection) -> bool:
+def _guarded(connection: Connection, look: Callable[[], bool]) -> bool:
+    """Whether there is more to look at."""
     try:
-        return connection.look()
+        return look()
     except Exception:
         connection.fail()
         return False

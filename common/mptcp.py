@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from common import backlog
 from common.transparent import MPTCP
 
 _SOL_MPTCP: Final = 284
 _MPTCP_INFO: Final = 1
+_MPTCP_TCPINFO: Final = 2  # since 5.16
 _FLAG_FALLBACK: Final = 1
 
 # struct mptcp_info (include/uapi/linux/mptcp.h), up to mptcpi_snd_una: the same in every kernel that has it (5.16).
@@ -21,6 +24,13 @@ _INFO = struct.Struct("=6B2xIIQQ")
 # tcpi_rtt and tcpi_total_retrans of struct tcp_info (include/uapi/linux/tcp.h), older than Multipath TCP.
 _TCP_INFO = struct.Struct("=68xI28xI")
 _BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked, which counts the SYN
+
+# struct mptcp_subflow_data, then as much of a struct tcp_info for each subflow as is asked for (linux/mptcp.h)
+_SUBFLOW_DATA = struct.Struct("=4I")
+_PATH = struct.Struct("=B147xI8xQ")  # tcpi_state, tcpi_min_rtt, tcpi_delivery_rate
+_MOST_SUBFLOWS: Final = 9
+_ESTABLISHED: Final = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 _SETTINGS: Final = Path("/proc/sys/net/mptcp")
 NEVER: Final = 128  # more than the kernel sends
@@ -37,6 +47,24 @@ def subflows(sock: socket.socket) -> int:
     """Subflows that carry the connection; 0 for plain TCP."""
     info = _info(sock)
     return 0 if info is None else info[0] + 1
+
+
+def waiting(sock: socket.socket) -> int | None:
+    """Bytes that the kernel has and the peer's Multipath TCP has not acknowledged; None for plain TCP."""
+    info = _info(sock)
+    return None if info is None else info[2] - info[3]
+
+
+def paths(sock: socket.socket) -> list[backlog.Path]:
+    """The subflows that are up."""
+    room = _SUBFLOW_DATA.size + _MOST_SUBFLOWS * _PATH.size
+    told = ctypes.create_string_buffer(_SUBFLOW_DATA.pack(_SUBFLOW_DATA.size, 0, 0, _PATH.size), room)
+    size = ctypes.c_uint32(room)
+    if _LIBC.getsockopt(sock.fileno(), _SOL_MPTCP, _MPTCP_TCPINFO, told, ctypes.byref(size)):
+        return []
+    data = told.raw[_SUBFLOW_DATA.size : size.value]
+    found = list(_PATH.iter_unpack(data[: len(data) - len(data) % _PATH.size]))
+    return [backlog.Path(rate, rtt / 1e6) for state, rtt, rate in found if state == _ESTABLISHED]
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,12 @@ def server_leg(
     return sock
 
 
+def bound(sock: socket.socket, size: int) -> None:
+    """So many bytes may be on their way, unsent or unacknowledged, on all subflows together."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size // 2)  # which the kernel doubles
+
+
 def close_in_order(sock: socket.socket) -> None:
     """Closes a leg that has ended both ways; what it still has to send, the kernel goes on sending."""
     with contextlib.suppress(OSError):

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel's settings say of its SYNs."""
+"""What the kernel says of its SYNs, by its settings, and of a connection's subflows."""
 
+import socket
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common import mptcp
+from common.inventory import elsewhere
+from common.transparent import MPTCP, TCP
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,41 @@ def test_whether_the_kernel_leaves_the_option_out_in_time(
         (tmp_path / name).write_text(f"{value}\n")
     monkeypatch.setattr(mptcp, "_SETTINGS", tmp_path)
     assert (mptcp.syns_with_the_option(), mptcp.falls_back()) == (syns, falls_back)
+
+
+def connected(protocol: int) -> Any:
+    """Rate and round trip of each subflow, and what waits, before and after some bytes that nobody reads."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP) as listener,
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol) as client,
+    ):
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client.connect(listener.getsockname())
+        with listener.accept()[0] as server:
+            client.sendall(bytes(1_000_000))
+            server.recv(1_000_000, socket.MSG_WAITALL)
+            time.sleep(0.01)
+            before = mptcp.waiting(client)
+            client.setblocking(False)
+            while True:
+                try:
+                    client.send(bytes(65536))
+                except BlockingIOError:
+                    break
+            return [[[it.rate, it.rtt] for it in mptcp.paths(client)], before, mptcp.waiting(client)]
+
+
+@pytest.mark.root
+def test_the_subflows_of_a_connection() -> None:
+    paths, before, after = elsewhere(lambda: connected(MPTCP))
+    ((rate, rtt),) = paths
+    assert rate > 1_000_000
+    assert 0 < rtt < 0.01
+    assert after > max(before, 100_000)
+
+
+@pytest.mark.root
+def test_plain_tcp_has_none() -> None:
+    assert elsewhere(lambda: connected(TCP)) == [[], None, None]

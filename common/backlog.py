@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How much of a long transfer may be on its way over its subflows. Pure: what the kernel says of them in, bytes out.
+
+The kernel gives each subflow what its own window may need, and more as that grows: hundreds of milliseconds of a slow
+uplink, in front of everything that comes after. When the other subflow is lost, what was on it is sent again, behind
+that; and until it arrives the receiver has nothing, whatever else does. So what is on its way is bounded to what the
+paths carry in the longest round trip, with half as much again for a start, and a tenth of a second of queue. The home
+router does so with uploads; downloads, whose queues last less long, would lose some percent of their rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+HEAVY: Final = 1 << 20  # bytes that a connection has sent before it is looked at
+
+_ROUND_TRIPS: Final = 1.5
+_QUEUE: Final = 0.11  # seconds
+_LEAST: Final = 64 * 1024
+_MOST: Final = 4 << 20  # bytes; from there on the kernel's own limits are as good
+_FADES: Final = 0.8  # of the rate from look to look: one slow moment is none
+_CHANGE: Final = 1.2  # times, that it takes to change what was said
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A subflow: what it has delivered (bytes/s) and its shortest round trip (seconds)."""
+
+    rate: float
+    rtt: float
+
+
+@dataclass(slots=True)
+class Backlog:
+    """That of one connection, looked at a few times a second while it sends. ``sent`` is for whoever looks."""
+
+    sent: int = 0
+    bound: int | None = None
+    _rate: float = 0.0
+
+    def room(self, paths: Sequence[Path], waiting: int) -> int | None:
+        """A new bound in bytes; None if all stays as it is. ``waiting`` bytes are with the kernel and not acknowledged.
+
+        It only gets less while it is used up, by several subflows: who sends little now may have to send much soon.
+        """
+        self._rate = max(sum(path.rate for path in paths), self._rate * _FADES)
+        if not paths:
+            return None
+        wanted = max(_LEAST, int(self._rate * (_ROUND_TRIPS * max(path.rtt for path in paths) + _QUEUE)))
+        filled = len(paths) > 1 and waiting > wanted
+        if self.bound is None:
+            changes = filled and wanted < _MOST
+        else:
+            changes = wanted > self.bound * _CHANGE or (filled and wanted * _CHANGE < self.bound)
+        if not changes:
+            return None
+        self.bound = min(wanted, 4 * _MOST)
+        return self.bound
