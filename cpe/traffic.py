@@ -134,8 +134,15 @@ class Traffic:
         return len(carried) < len(up) or any(it.down + it.up > _NOTHING for it in carried.values())
 
     def _govern(self, up: Mapping[str, int], now: float) -> None:
-        """Demotes what slows the others down; links that are not read yet do not count."""
-        read = {name: it.counters for name, it in self._readings.items() if up.get(name) == it.device}
+        """Demotes what slows the others down.
+
+        Links that are not read yet do not count, nor those that wait now because of a bound: one that takes turns to
+        keep a rate has carried more for a moment than arrives in the mean, and would be tried without.
+        """
+        waits = self.steering.restricted
+        read = {
+            name: it.counters for name, it in self._readings.items() if up.get(name) == it.device and name not in waits
+        }
         carried = {name: (it.bytes_down, it.bytes_up) for name, it in read.items()}
         trips = {name: it.best for name, it in self.steering.capacities.items() if it.best is not None}
         self._governor.observe(carried, self._lan(), now, trips)

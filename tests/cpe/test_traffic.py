@@ -10,8 +10,10 @@ import pytest
 from common import config
 from common.config import CpeConfig
 from common.loop import Loop
+from common.meter import Counters
 from cpe.links import Links
-from cpe.traffic import Traffic
+from cpe.steering import Allowed
+from cpe.traffic import Traffic, _Reading
 from lab.netns import Namespace
 from tests.running import until
 
@@ -70,3 +72,14 @@ def test_a_lan_that_a_reload_has_added_counts(
     devices.clear()
     traffic.adopt(configured("lan guest0"))
     assert 0 < traffic._lan()[0] <= counted("guest0")
+
+
+def test_a_link_that_waits_for_its_bound_is_not_to_blame(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(traffic._governor, "observe", lambda carried, *_: seen.append(set(carried)))
+    up = {"xdsl": 1, "lte": 2}
+    traffic._readings = {name: _Reading(0.0, device, Counters(0, 0, 0, 0)) for name, device in up.items()}
+    traffic._govern(up, 1.0)
+    traffic.steering.restricted = {"lte": (Allowed.FAILOVER_ONLY, "it has carried more than its rate")}
+    traffic._govern(up, 2.0)
+    assert seen == [{"xdsl", "lte"}, {"xdsl"}]
