@@ -4,8 +4,7 @@
 The kernel gives each subflow what its own window may need, and more as that grows: hundreds of milliseconds of a slow
 uplink, in front of everything that comes after. When the other subflow is lost, what was on it is sent again, behind
 that; and until it arrives the receiver has nothing, whatever else does. So what is on its way is bounded to what the
-paths carry in the longest round trip, with half as much again for a start, and a tenth of a second of queue. The home
-router does so with uploads; downloads, whose queues last less long, would lose some percent of their rate.
+paths carry in the longest round trip, with half as much again for a start, and a tenth of a second of queue.
 """
 
 from __future__ import annotations

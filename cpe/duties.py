@@ -53,7 +53,6 @@ def _role(config: CpeConfig, upstream: Upstream) -> Role:
         flow_buffer=config.flow_buffer,
         tries_plain=not mptcp.falls_back(),
         experience=Blackholes(mptcp.syns_with_the_option()),
-        bounds_backlog=True,
         learn=upstream.learn,
     )
 
