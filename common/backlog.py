@@ -5,6 +5,10 @@ The kernel gives each subflow what its own window may need, and more as that gro
 uplink, in front of everything that comes after. When the other subflow is lost, what was on it is sent again, behind
 that; and until it arrives the receiver has nothing, whatever else does. So what is on its way is bounded to what the
 paths carry in the longest round trip, with half as much again for a start, and a tenth of a second of queue.
+
+The home router does so with uploads, if its uplinks are known to be alike. Not the gateway, which does not know the
+links: where one of them carries but a small part, what that one was given before fills the bound, and nothing is left
+for the other.
 """
 
 from __future__ import annotations

@@ -183,8 +183,8 @@ class Gate:
             self.loop.call_later(_LOOK, self._look)
 
     def weigh(self, connection: Connection) -> None:
-        if self._role.flow_buffer < transparent.FLOW_BUFFER:
-            return  # it is bounded by that
+        if not self._role.bounds_backlog or self._role.flow_buffer < transparent.FLOW_BUFFER:
+            return  # or it is bounded by that
         if not self._heavy:
             self.loop.call_later(_WEIGH, self._weigh)
         self._heavy.append(connection)
