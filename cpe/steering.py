@@ -28,7 +28,7 @@ _BACK_FOR: Final = 3.0  # seconds after which the preferred link gets it back, i
 # it would move to and fro. Each move that comes within so many times the stay makes it twice as long.
 _STAY, _LONGEST_STAY, _SOON = 3.0, 60.0, 4
 
-_TOGETHER: Final = (Mode.OVERFLOW, Mode.ALWAYS)  # these give one flow several links at a time
+_TOGETHER: Final = (Mode.OVERFLOW,)  # in which a link that slows others down is left out; `always` is always
 
 DEFAULT: Final = ""  # the policy of flows that match none
 
