@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The configuration: tables of options, one function that reads them, frozen dataclasses out.
+"""The configuration: text in, frozen dataclasses out, one for each role.
 
 Nothing past this file handles strings, and nothing past it finds a configuration wrong. Every complaint names
 file, line, section and option, and all complaints about a file come at once. docs/configuration.md explains
 the options.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -16,6 +16,7 @@ from typing import Any
 from common import limits, uci
 from common.hours import Hours, hours
 from common.limits import AtQuota, Period, Quota
+from common.options import Entry, Report, did_you_mean, read_options
 from common.uci import ConfigError as ConfigError
 from common.uci import ConfigErrors as ConfigErrors
 from common.uci import Section
@@ -236,26 +237,6 @@ def worker_count(text: str) -> int | None:
         raise ValueError(f"{error} or 'auto'") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """An option of a section.
-
-    `default` is written as in a file; None without `required` leaves the option unset. `many` makes it a
-    list, whose value is a tuple; one that is not required defaults to the empty tuple. `live` says that a running
-    daemon can change it.
-    """
-
-    parse: Callable[[str], Any]
-    default: str | None = None
-    required: bool = False
-    many: bool = False
-    live: bool = False
-
-    @property
-    def keyword(self) -> str:
-        return "list" if self.many else "option"
-
-
 def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]:
     """The options that both roles have; the defaults differ so that traces tell which box they are of."""
     return {
@@ -333,21 +314,6 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
 """Every section type, and for each the options it may have."""
 
 
-class _Report:
-    """Collects what is wrong with a file."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.errors: list[ConfigError] = []
-
-    def add(self, section: Section, reason: str, *, option: str | None = None, line: int | None = None) -> None:
-        """Without `line` the error is at the first line of the option, or of the section if that has none."""
-        if line is None:
-            given = (one.line for one in (*section.options, *section.lists) if one.name == option)
-            line = next(given, section.line)
-        self.errors.append(ConfigError(self.file, line, reason, section.title, option))
-
-
 def load(path: str | Path) -> Config:
     """Read and check a configuration file; raises ConfigErrors with everything that is wrong in it."""
     return parse(read(path), str(path))
@@ -367,7 +333,7 @@ def read(path: str | Path) -> str:
 def parse(text: str, file: str) -> Config:
     """As load() for text at hand; `file` only names it in errors."""
     sections = uci.parse(text, file)
-    report = _Report(file)
+    report = Report(file)
     _check_types(sections, report)
     _check_names(sections, report)
     config = Config(cpe=_read_cpe(sections, report), hag=_read_hag(sections, report))
@@ -376,63 +342,13 @@ def parse(text: str, file: str) -> Config:
     return config
 
 
-def read_options(section: Section, table: Mapping[str, Entry], report: _Report) -> dict[str, Any] | None:
-    """The value of every option in the table; None if the report has got an error about this section."""
-    before = len(report.errors)
-    _check_known(section, table, report)
-    values = {name: _read_option(section, name, entry, report) for name, entry in table.items()}
-    return values if len(report.errors) == before else None
-
-
-def _check_known(section: Section, table: Mapping[str, Entry], report: _Report) -> None:
-    for keyword, options in (("option", section.options), ("list", section.lists)):
-        for option in options:
-            entry = table.get(option.name)
-            if entry is None:
-                reason = "unknown option" + _did_you_mean(option.name, table)
-            elif entry.keyword != keyword:
-                reason = f"write it as: {entry.keyword} {option.name} '{option.value}'"
-            else:
-                continue
-            report.add(section, reason, option=option.name, line=option.line)
-
-
-def _read_option(section: Section, name: str, entry: Entry, report: _Report) -> Any:
-    """One option's value; what it returns after reporting an error does not matter."""
-    if all(option.name != name for option in (*section.options, *section.lists)):
-        if entry.required:
-            report.add(section, f"{entry.keyword} '{name}' is missing")
-        elif entry.default is not None:
-            return entry.parse(entry.default)
-        return () if entry.many else None
-    values: dict[Any, None] = {}
-    for option in section.lists if entry.many else section.options:
-        if option.name != name:
-            continue
-        try:
-            value = entry.parse(option.value)
-            if value in values:
-                raise ValueError(f"'{option.value}' is listed twice")
-            values[value] = None
-        except ValueError as error:
-            report.add(section, str(error), option=name, line=option.line)
-    return tuple(values) if entry.many else next(iter(values), None)
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    import difflib  # nobody needs it but for a mistake
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def _check_types(sections: Iterable[Section], report: _Report) -> None:
+def _check_types(sections: Iterable[Section], report: Report) -> None:
     """Section types must be known; at most one section for each role; the others belong to a CPE."""
     roles: dict[str, int] = {}
     types = {section.type for section in sections}
     for section in sections:
         if section.type not in SECTIONS:
-            report.add(section, "unknown section type" + _did_you_mean(section.type, SECTIONS))
+            report.add(section, "unknown section type" + did_you_mean(section.type, SECTIONS))
         elif section.type in ("link", "bypass", "policy"):
             if "cpe" not in types:
                 report.add(section, "there is no 'config cpe' section that it could belong to")
@@ -440,7 +356,7 @@ def _check_types(sections: Iterable[Section], report: _Report) -> None:
             report.add(section, f"only one '{section.type}' section is allowed, see line {roles[section.type]}")
 
 
-def _check_names(sections: Iterable[Section], report: _Report) -> None:
+def _check_names(sections: Iterable[Section], report: Report) -> None:
     """A name is unique in a file across all types: libuci merges or refuses sections that share one."""
     lines: dict[str, int] = {}
     for section in sections:
@@ -448,7 +364,7 @@ def _check_names(sections: Iterable[Section], report: _Report) -> None:
             report.add(section, f"the name '{section.name}' is already used at line {lines[section.name]}")
 
 
-def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
+def _read_cpe(sections: list[Section], report: Report) -> CpeConfig | None:
     link_sections = [section for section in sections if section.type == "link"]
     links = [_read_link(section, report) for section in link_sections]
     bypass = [_read_bypass(section, report) for section in sections if section.type == "bypass"]
@@ -476,7 +392,7 @@ def _read_cpe(sections: list[Section], report: _Report) -> CpeConfig | None:
     )
 
 
-def _read_link(section: Section, report: _Report) -> LinkConfig | None:
+def _read_link(section: Section, report: Report) -> LinkConfig | None:
     if section.name is None:
         report.add(section, "a link needs a name: config link 'NAME'")
     found = {one.name for one in (*section.options, *section.lists)} & {"device", "interface"}
@@ -493,17 +409,17 @@ def _read_link(section: Section, report: _Report) -> LinkConfig | None:
     return LinkConfig(name=section.name, **limits.with_quota(values))
 
 
-def _read_bypass(section: Section, report: _Report) -> BypassRule | None:
+def _read_bypass(section: Section, report: Report) -> BypassRule | None:
     values = _read_match(section, report)
     return BypassRule(**values) if values else None
 
 
-def _read_policy(section: Section, report: _Report) -> Policy | None:
+def _read_policy(section: Section, report: Report) -> Policy | None:
     values = _read_match(section, report)
     return Policy(**values) if values else None
 
 
-def _read_match(section: Section, report: _Report) -> dict[str, Any] | None:
+def _read_match(section: Section, report: Report) -> dict[str, Any] | None:
     """The fields of Match, and of what else the section has."""
     values = read_options(section, SECTIONS[section.type], report)
     if values is None:
@@ -520,7 +436,7 @@ def _versions(networks: Iterable[Network]) -> set[int]:
     return {network.version for network in networks}
 
 
-def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: _Report) -> None:
+def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: Report) -> None:
     """A device is one link or a LAN, never two of these: its traffic would be told apart by nothing.
 
     Whether that holds of interfaces, too, turns out when they have devices (cpe/links.py).
@@ -533,7 +449,7 @@ def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], re
             report.add(section, f"'{name}' is already used at line {line}", option=kind)
 
 
-def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: _Report) -> None:
+def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: Report) -> None:
     """Only what arrives from a LAN could be bonded, so a rule for another device matches nothing."""
     lans = {option.value for option in cpe.lists if option.name == "lan"}
     if any(option.name == "lan_interface" for option in cpe.lists):
@@ -546,7 +462,7 @@ def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: _R
 
 
 def _check_primary(
-    cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: _Report, *, complete: bool
+    cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: Report, *, complete: bool
 ) -> None:
     """Exactly one link is primary. Without `complete`, a link that could not be read may have been it."""
     primaries = [section for section, link in links if link.role is Role.PRIMARY]
@@ -556,7 +472,7 @@ def _check_primary(
         report.add(section, f"{primaries[0].title} is already the primary link", option="role")
 
 
-def _read_hag(sections: Iterable[Section], report: _Report) -> HagConfig | None:
+def _read_hag(sections: Iterable[Section], report: Report) -> HagConfig | None:
     section = next((section for section in sections if section.type == "hag"), None)
     values = read_options(section, SECTIONS["hag"], report) if section else None
     if section is None or values is None:
@@ -577,7 +493,7 @@ def _run(values: Mapping[str, Any], option: str) -> range:
     return range(first, first + MAX_WORKERS * values["inbound"] + (values["workers"] or MAX_WORKERS))
 
 
-def _check_runs(section: Section, values: Mapping[str, Any], report: _Report) -> None:
+def _check_runs(section: Section, values: Mapping[str, Any], report: Report) -> None:
     for option in ("queue", "listen_port"):
         run = _run(values, option)
         if run[-1] > 65535:

@@ -16,7 +16,6 @@ from common.config import (
     Config,
     ConfigErrors,
     CpeConfig,
-    Entry,
     HagConfig,
     LinkConfig,
     LogLevel,
@@ -26,6 +25,7 @@ from common.config import (
     Role,
     Steering,
 )
+from common.options import Entry
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import SECTIONS, Entry
+from common.config import SECTIONS
+from common.options import Entry
 from ctl.completion import COMMAND_LINES
 
 CHECKOUT = Path(__file__).parents[2]
