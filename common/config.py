@@ -17,6 +17,7 @@ from common import limits, uci
 from common.hours import Hours, hours
 from common.limits import AtQuota, Period, Quota
 from common.options import Entry, Report, did_you_mean, read_options
+from common.policy import MATCH, POLICY, BypassRule, Policy, Steering, check_matched_devices, read_bypass, read_policy
 from common.uci import ConfigError as ConfigError
 from common.uci import ConfigErrors as ConfigErrors
 from common.uci import Section
@@ -26,10 +27,8 @@ from common.values import (
     choice,
     device,
     directory,
-    dscp,
     interface,
     number,
-    ports,
     prefix,
     rate,
     size,
@@ -46,16 +45,6 @@ class Role(Enum):
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
-
-
-class Steering(Enum):
-    """Which links carry a flow, and when."""
-
-    OVERFLOW = "overflow"
-    ACTIVE_STANDBY = "active-standby"
-    SMALLEST_DELAY = "smallest-delay"
-    LOAD_BALANCING = "load-balancing"
-    ALWAYS = "always"
 
 
 class NativeMptcp(Enum):
@@ -99,34 +88,6 @@ class LinkConfig:
     quota: Quota | None = None
     max_rate: int | None = None
     hours: tuple[Hours, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """Connections that match every criterion that is set (not empty, not None).
-
-    `name` is for display. A range is half-open as ranges are: range(443, 444) is port 443 alone. Ranges and
-    networks of one rule may overlap.
-    """
-
-    name: str
-    dports: tuple[range, ...]
-    dsts: tuple[Network, ...]
-    srcs: tuple[Network, ...]
-    dscp: int | None
-    devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BypassRule(Match):
-    """Connections that are never bonded."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy(Match):
-    """Connections that use the links in a way of their own."""
-
-    steering: Steering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,14 +214,6 @@ def _machinery(workers: str, first: str, rule_priority: str) -> dict[str, Entry]
     }
 
 
-_MATCH: Mapping[str, Entry] = {
-    "dport": Entry(parse=ports, many=True),
-    "dst": Entry(parse=prefix, many=True),
-    "src": Entry(parse=prefix, many=True),
-    "dscp": Entry(parse=dscp),
-    "device": Entry(parse=device, many=True),
-}
-
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "cpe": {
         "lan": Entry(parse=device, many=True, live=True),
@@ -293,11 +246,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "max_rate": Entry(parse=rate),
         "hours": Entry(parse=hours, many=True),
     },
-    "bypass": _MATCH,
-    "policy": {
-        "steering": Entry(parse=choice(Steering), required=True),
-        **_MATCH,
-    },
+    "bypass": MATCH,
+    "policy": POLICY,
     "hag": {
         "access": Entry(parse=device, required=True, many=True, live=True),
         "join_device": Entry(parse=device, required=True),
@@ -367,8 +317,8 @@ def _check_names(sections: Iterable[Section], report: Report) -> None:
 def _read_cpe(sections: list[Section], report: Report) -> CpeConfig | None:
     link_sections = [section for section in sections if section.type == "link"]
     links = [_read_link(section, report) for section in link_sections]
-    bypass = [_read_bypass(section, report) for section in sections if section.type == "bypass"]
-    policies = [_read_policy(section, report) for section in sections if section.type == "policy"]
+    bypass = [read_bypass(section, report) for section in sections if section.type == "bypass"]
+    policies = [read_policy(section, report) for section in sections if section.type == "policy"]
     section = next((section for section in sections if section.type == "cpe"), None)
     if section is None:
         return None
@@ -377,7 +327,7 @@ def _read_cpe(sections: list[Section], report: Report) -> CpeConfig | None:
     values = read_options(section, SECTIONS["cpe"], report)
     good = [(at, link) for at, link in zip(link_sections, links, strict=True) if link]
     _check_devices(section, good, report)
-    _check_matched_devices(section, sections, report)
+    check_matched_devices(section, sections, report)
     _check_primary(section, good, report, complete=None not in links)
     if values is None:
         return None
@@ -409,33 +359,6 @@ def _read_link(section: Section, report: Report) -> LinkConfig | None:
     return LinkConfig(name=section.name, **limits.with_quota(values))
 
 
-def _read_bypass(section: Section, report: Report) -> BypassRule | None:
-    values = _read_match(section, report)
-    return BypassRule(**values) if values else None
-
-
-def _read_policy(section: Section, report: Report) -> Policy | None:
-    values = _read_match(section, report)
-    return Policy(**values) if values else None
-
-
-def _read_match(section: Section, report: Report) -> dict[str, Any] | None:
-    """The fields of Match, and of what else the section has."""
-    values = read_options(section, SECTIONS[section.type], report)
-    if values is None:
-        return None
-    if not any(given.name in _MATCH for given in (*section.options, *section.lists)):
-        report.add(section, f"needs at least one of: {', '.join(_MATCH)}")
-    if values["dst"] and values["src"] and _versions(values["dst"]).isdisjoint(_versions(values["src"])):
-        report.add(section, "matches nothing: 'src' and 'dst' have no IP version in common")
-    fields = {"dport": "dports", "dst": "dsts", "src": "srcs", "device": "devices"}
-    return {"name": section.title, **{fields.get(name, name): value for name, value in values.items()}}
-
-
-def _versions(networks: Iterable[Network]) -> set[int]:
-    return {network.version for network in networks}
-
-
 def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: Report) -> None:
     """A device is one link or a LAN, never two of these: its traffic would be told apart by nothing.
 
@@ -447,18 +370,6 @@ def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], re
         line = users.setdefault((kind, name), section.line)
         if line != section.line:
             report.add(section, f"'{name}' is already used at line {line}", option=kind)
-
-
-def _check_matched_devices(cpe: Section, sections: Iterable[Section], report: Report) -> None:
-    """Only what arrives from a LAN could be bonded, so a rule for another device matches nothing."""
-    lans = {option.value for option in cpe.lists if option.name == "lan"}
-    if any(option.name == "lan_interface" for option in cpe.lists):
-        return  # whose devices are netifd's to say
-    for section in sections:
-        for option in section.lists:
-            if section.type in ("bypass", "policy") and option.name == "device" and option.value not in lans:
-                reason = f"matches nothing: '{option.value}' is no 'lan' of {cpe.title}"
-                report.add(section, reason, option="device", line=option.line)
 
 
 def _check_primary(

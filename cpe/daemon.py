@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from common import daemon, leftovers, marks, nft, privilege, table
 from common.channel import Message
-from common.config import INBOUND, CpeConfig, Policy, Steering, parse
+from common.config import INBOUND, CpeConfig, parse
 from common.control import ControlSocket, Refused, Reply
 from common.daemon import Failed, Invocation
 from common.log import about, log
 from common.loop import Loop
 from common.orphans import Orphans
+from common.policy import Policy, Steering
 from common.routing import Routing
 from common.service import Service
 from common.settings import FOR_LEGS, Settings, Sysctl

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.config import Match
 from common.packet import Segment
+from common.policy import Match
 from common.prefixes import Prefixes
 
 

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, Final
 
 from common.config import CpeConfig
-from common.config import Steering as Mode
+from common.policy import Steering as Mode
 from cpe.capacity import Capacity, Carried, rate
 
 _FITS: Final = 0.7  # of the rate of fewer links: what all carry goes on these again

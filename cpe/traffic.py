@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from common.config import CpeConfig, LinkConfig
-from common.config import Steering as Mode
 from common.log import about, log
 from common.loop import Loop, Timer
 from common.meter import Counters, Meter
+from common.policy import Steering as Mode
 from cpe.capacity import Carried
 from cpe.governor import Governor
 from cpe.joins import Plans

@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from common.config import Config, ConfigError, ConfigErrors, Steering, load
+from common.config import Config, ConfigError, ConfigErrors, load
 from common.daemon import CONFIG, RUN_DIR
 from common.log import LEVELS
+from common.policy import Steering
 from common.version import VERSION
 from ctl import display, inquiry
 from ctl.following import follow

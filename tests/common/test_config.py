@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from common import config
 from common.config import (
     SECTIONS,
-    BypassRule,
     Config,
     ConfigErrors,
     CpeConfig,
@@ -20,12 +19,11 @@ from common.config import (
     LinkConfig,
     LogLevel,
     NativeMptcp,
-    Policy,
     Quic,
     Role,
-    Steering,
 )
 from common.options import Entry
+from common.policy import BypassRule, Policy, Steering
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -9,7 +9,7 @@ xdsl carries 20 and 5 Mbit/s and is the primary link, lte 30 and 10.
 from itertools import pairwise
 
 from common import config
-from common.config import Steering as Mode
+from common.policy import Steering as Mode
 from cpe.capacity import Carried
 from cpe.steering import DEFAULT, Allowed, Change, Steering, Use
 
