@@ -3,7 +3,7 @@
 
 Nothing past this file handles strings, and nothing past it finds a configuration wrong. Every complaint names
 file, line, section and option, and all complaints about a file come at once. docs/configuration.md explains
-the options.
+the options. Links, and policies, are files of their own: common/link.py, common/policy.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,38 +13,17 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
-from common import limits, uci
-from common.hours import Hours, hours
-from common.limits import AtQuota, Period, Quota
+from common import uci
+from common.link import LINK, LinkConfig, Role, check_devices, check_primary, read_link
 from common.options import Entry, Report, did_you_mean, read_options
 from common.policy import MATCH, POLICY, BypassRule, Policy, Steering, check_matched_devices, read_bypass, read_policy
 from common.uci import ConfigError as ConfigError
 from common.uci import ConfigErrors as ConfigErrors
 from common.uci import Section
-from common.values import (
-    Network,
-    address,
-    choice,
-    device,
-    directory,
-    interface,
-    number,
-    prefix,
-    rate,
-    size,
-    switch,
-    volume,
-)
+from common.values import Network, address, choice, device, directory, interface, number, prefix, size, switch
 
 MAX_WORKERS = 64
 INBOUND = MAX_WORKERS  # from a worker's queue and port to those for connections from the Internet
-
-
-class Role(Enum):
-    """Which of the accesses a link is."""
-
-    PRIMARY = "primary"
-    SECONDARY = "secondary"
 
 
 class NativeMptcp(Enum):
@@ -68,26 +47,6 @@ class LogLevel(Enum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkConfig:
-    """One access of the CPE; rates in bit/s, None where they are to be learned.
-
-    It has a device, or else an interface: a network of OpenWrt's, whose device is netifd's to say (common/netifd.py).
-    `quota`, `max_rate` (in bit/s, of each direction) and `hours` bound what a secondary link is used for; without any
-    it is used for all.
-    """
-
-    name: str
-    device: str | None
-    interface: str | None = None
-    role: Role
-    rate_down: int | None
-    rate_up: int | None
-    quota: Quota | None = None
-    max_rate: int | None = None
-    hours: tuple[Hours, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,21 +190,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "state_dir": Entry(parse=directory, default="/var/lib/hybrid-access"),
         **_machinery(workers="1", first="4800", rule_priority="480"),
     },
-    "link": {
-        "device": Entry(parse=device),
-        "interface": Entry(parse=interface),
-        "role": Entry(parse=choice(Role), required=True),
-        "rate_down": Entry(parse=rate),
-        "rate_up": Entry(parse=rate),
-        "quota": Entry(parse=volume),
-        "quota_period": Entry(parse=choice(Period), default="month"),
-        "quota_reset_day": Entry(parse=number(1, 31), default="1"),
-        "quota_warning": Entry(parse=number(1, 100), default="80"),
-        "at_quota": Entry(parse=choice(AtQuota), default="failover"),
-        "quota_rate": Entry(parse=rate),
-        "max_rate": Entry(parse=rate),
-        "hours": Entry(parse=hours, many=True),
-    },
+    "link": LINK,
     "bypass": MATCH,
     "policy": POLICY,
     "hag": {
@@ -316,7 +261,7 @@ def _check_names(sections: Iterable[Section], report: Report) -> None:
 
 def _read_cpe(sections: list[Section], report: Report) -> CpeConfig | None:
     link_sections = [section for section in sections if section.type == "link"]
-    links = [_read_link(section, report) for section in link_sections]
+    links = [read_link(section, report) for section in link_sections]
     bypass = [read_bypass(section, report) for section in sections if section.type == "bypass"]
     policies = [read_policy(section, report) for section in sections if section.type == "policy"]
     section = next((section for section in sections if section.type == "cpe"), None)
@@ -326,9 +271,9 @@ def _read_cpe(sections: list[Section], report: Report) -> CpeConfig | None:
         report.add(section, "list 'lan' is missing")
     values = read_options(section, SECTIONS["cpe"], report)
     good = [(at, link) for at, link in zip(link_sections, links, strict=True) if link]
-    _check_devices(section, good, report)
+    check_devices(section, good, report)
     check_matched_devices(section, sections, report)
-    _check_primary(section, good, report, complete=None not in links)
+    check_primary(section, good, report, complete=None not in links)
     if values is None:
         return None
     _check_runs(section, values, report)
@@ -340,47 +285,6 @@ def _read_cpe(sections: list[Section], report: Report) -> CpeConfig | None:
         join_addresses=join_addresses,
         **values,
     )
-
-
-def _read_link(section: Section, report: Report) -> LinkConfig | None:
-    if section.name is None:
-        report.add(section, "a link needs a name: config link 'NAME'")
-    found = {one.name for one in (*section.options, *section.lists)} & {"device", "interface"}
-    if not found:
-        report.add(section, "option 'device' is missing")
-    elif len(found) > 1:
-        report.add(section, "'device' says the same in other words: leave one of them out", option="interface")
-    values = read_options(section, SECTIONS["link"], report)
-    if not section.name or not values or len(found) != 1:
-        return None
-    given = [option.name for option in (*section.options, *section.lists)]
-    for option, reason in limits.complaints(given, values, values["role"] is Role.PRIMARY):
-        report.add(section, reason, option=option)
-    return LinkConfig(name=section.name, **limits.with_quota(values))
-
-
-def _check_devices(cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: Report) -> None:
-    """A device is one link or a LAN, never two of these: its traffic would be told apart by nothing.
-
-    Whether that holds of interfaces, too, turns out when they have devices (cpe/links.py).
-    """
-    users = {("device", option.value): option.line for option in cpe.lists if option.name == "lan"}
-    for section, link in links:
-        kind, name = ("device", link.device) if link.device else ("interface", link.interface or "")
-        line = users.setdefault((kind, name), section.line)
-        if line != section.line:
-            report.add(section, f"'{name}' is already used at line {line}", option=kind)
-
-
-def _check_primary(
-    cpe: Section, links: Iterable[tuple[Section, LinkConfig]], report: Report, *, complete: bool
-) -> None:
-    """Exactly one link is primary. Without `complete`, a link that could not be read may have been it."""
-    primaries = [section for section, link in links if link.role is Role.PRIMARY]
-    if not primaries and complete:
-        report.add(cpe, "there is no link with role 'primary'")
-    for section in primaries[1:]:
-        report.add(section, f"{primaries[0].title} is already the primary link", option="role")
 
 
 def _read_hag(sections: Iterable[Section], report: Report) -> HagConfig | None:

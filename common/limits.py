@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from common.hours import hours
+from common.options import Entry
+from common.values import choice, number, rate, volume
+
 
 class Period(Enum):
     """After which a quota begins anew."""
@@ -38,17 +42,31 @@ class Quota:
     rate: int | None  # for CAP
 
 
-_OF_QUOTA = ("quota", "quota_period", "quota_reset_day", "quota_warning", "at_quota", "quota_rate")
-_LIMITS = (*_OF_QUOTA, "max_rate", "hours")
+_QUOTA: Mapping[str, Entry] = {
+    "quota": Entry(parse=volume),
+    "quota_period": Entry(parse=choice(Period), default="month"),
+    "quota_reset_day": Entry(parse=number(1, 31), default="1"),
+    "quota_warning": Entry(parse=number(1, 100), default="80"),
+    "at_quota": Entry(parse=choice(AtQuota), default="failover"),
+    "quota_rate": Entry(parse=rate),
+}
+
+LIMITS: Mapping[str, Entry] = {
+    **_QUOTA,
+    "max_rate": Entry(parse=rate),
+    "hours": Entry(parse=hours, many=True),
+}
+"""The options of a link that bound its use."""
+
 _DAYS = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31}
 
 
 def complaints(given: Iterable[str], values: Mapping[str, Any], primary: bool) -> Iterator[tuple[str, str]]:
     """Of the options of a link, those that are wrong or say nothing, and why. ``given`` are those in the file."""
     for name in dict.fromkeys(given):
-        if primary and name in _LIMITS:
+        if primary and name in LIMITS:
             yield name, "is for secondary links: the primary one has the first subflow of every connection"
-        elif name in _OF_QUOTA[1:] and values["quota"] is None:
+        elif name in _QUOTA and values["quota"] is None:
             yield name, "means nothing without option 'quota'"
     if values["quota"] is None:
         return
@@ -64,11 +82,17 @@ def complaints(given: Iterable[str], values: Mapping[str, Any], primary: bool) -
 
 def with_quota(values: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a link with a Quota in the place of those that make it; None is without."""
-    others = {name: value for name, value in values.items() if name not in _OF_QUOTA}
-    volume, period, reset_day, warning, at_quota, rate = (values[name] for name in _OF_QUOTA)
-    if volume is None:
+    others = {name: value for name, value in values.items() if name not in _QUOTA}
+    if values["quota"] is None:
         return {**others, "quota": None}
-    quota = Quota(volume=volume, period=period, reset_day=reset_day, warning=warning, at_quota=at_quota, rate=rate)
+    quota = Quota(
+        volume=values["quota"],
+        period=values["quota_period"],
+        reset_day=values["quota_reset_day"],
+        warning=values["quota_warning"],
+        at_quota=values["at_quota"],
+        rate=values["quota_rate"],
+    )
     return {**others, "quota": quota}
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from common import nft
-from common.config import CpeConfig, LinkConfig, Quic
+from common.config import CpeConfig, Quic
 from common.control import Reply
+from common.link import LinkConfig
 from common.log import about, log
 from common.loop import IN, Loop, Timer
 from common.meter import Counters

@@ -6,9 +6,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from common.config import LinkConfig
 from common.hours import next_change
 from common.limits import AtQuota
+from common.link import LinkConfig
 from cpe.quota import Account, Notice, Reading, Record, moved
 from cpe.ratecap import RateCap
 from cpe.steering import Allowed

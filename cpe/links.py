@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from common.config import CpeConfig, LinkConfig
+from common.config import CpeConfig
+from common.link import LinkConfig
 from common.routing import DeviceState
 from cpe.health import Aim, Health, family_of
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from common import marks
-from common.config import CpeConfig, LinkConfig, Role
+from common.config import CpeConfig
+from common.link import LinkConfig, Role
 from common.routing import DefaultRoute, DeviceState, Lookup
 
 _BY_SOURCE: Final = 2  # places after the first priority

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.config import CpeConfig, LinkConfig
+from common.config import CpeConfig
+from common.link import LinkConfig
 from common.log import about, log
 from common.loop import Loop, Timer
 from common.meter import Counters, Meter

@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from common.config import CpeConfig, LinkConfig
+from common.config import CpeConfig
+from common.link import LinkConfig
 from common.log import about, log
 from common.loop import Loop
 from common.meter import Meter

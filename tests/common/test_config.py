@@ -10,18 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import config
-from common.config import (
-    SECTIONS,
-    Config,
-    ConfigErrors,
-    CpeConfig,
-    HagConfig,
-    LinkConfig,
-    LogLevel,
-    NativeMptcp,
-    Quic,
-    Role,
-)
+from common.config import SECTIONS, Config, ConfigErrors, CpeConfig, HagConfig, LogLevel, NativeMptcp, Quic
+from common.link import LinkConfig, Role
 from common.options import Entry
 from common.policy import BypassRule, Policy, Steering
 

@@ -4,9 +4,10 @@
 import pytest
 
 from common import config
-from common.config import ConfigErrors, LinkConfig
+from common.config import ConfigErrors
 from common.hours import hours
 from common.limits import AtQuota, Period, Quota
+from common.link import LinkConfig
 
 CPE = "config cpe 'cpe'\n list lan 'br-lan'\n"
 XDSL = "config link 'xdsl'\n option device 'pppoe-wan'\n option role 'primary'\n"
