@@ -12,6 +12,7 @@ from cpe.health import Aim, Health
 
 XDSL4, LTE4 = Aim(11, "198.51.100.2", "203.0.113.1"), Aim(12, "198.51.100.66", "203.0.113.1")
 XDSL6, LTE6 = Aim(11, "2001:db8:1::2", "2001:db8:f::1"), Aim(12, "2001:db8:2::2", "2001:db8:f::1")
+IPV4, IPV6 = {"xdsl": XDSL4, "lte": LTE4}, {"xdsl": XDSL6, "lte": LTE6}
 INTERVAL, COUNT = 0.25, 4
 
 
@@ -47,7 +48,7 @@ class World:
     def __init__(self, aims: dict[str, Aim] | None = None, seed: int = 0) -> None:
         self.now = 1000.0
         self.health = Health(INTERVAL, COUNT)
-        self.aims = {"xdsl": XDSL4, "lte": LTE4} if aims is None else aims
+        self.aims = IPV4 if aims is None else aims
         self.ways = {"xdsl": Way(0.03), "lte": Way(0.06)}
         self.hag = True
         self.step = 0.0  # of the clock that answers are stamped with, while they wait to be read
@@ -113,22 +114,37 @@ class World:
 
 
 PHASES = [0.05 * number for number in range(6)]
+EITHER = pytest.mark.parametrize("aims", [IPV4, IPV6], ids=["IPv4", "IPv6"])
 
 
-@pytest.mark.parametrize("aims", [{"xdsl": XDSL4, "lte": LTE4}, {"xdsl": XDSL6, "lte": LTE6}], ids=["IPv4", "IPv6"])
+@pytest.fixture
+def world() -> World:
+    """All is well, and has been for five seconds."""
+    made = World()
+    made.run(5)
+    return made
+
+
+@pytest.fixture
+def xdsl_lost(world: World) -> None:
+    """In this world xdsl has fallen silent, which has been found."""
+    world.found_after("xdsl")
+
+
+@EITHER
 @pytest.mark.parametrize("lost", ["xdsl", "lte"])
 def test_a_silent_loss_of_an_idle_link_is_found_within_a_second(aims: dict[str, Aim], lost: str) -> None:
     for phase in PHASES:
         world = World(aims)
         world.run(10 + phase)
-        assert world.found_after(lost) < 0.8 + (0.3 if aims["lte"] is LTE6 else 0)
+        assert world.found_after(lost) < 0.8 + (0.3 if aims is IPV6 else 0)
 
 
-@pytest.mark.parametrize("aims", [{"xdsl": XDSL4, "lte": LTE4}, {"xdsl": XDSL6, "lte": LTE6}], ids=["IPv4", "IPv6"])
+@EITHER
 def test_an_idle_link_costs_less_than_a_kilobit_a_second(aims: dict[str, Aim]) -> None:
     world = World(aims)
     world.run(100)
-    size = 28 if aims["lte"] is LTE4 else 48
+    size = 28 if aims is IPV4 else 48
     assert world.sent / len(aims) * size * 8 / 100 < 1000
 
 
@@ -141,18 +157,14 @@ def test_the_loss_of_a_link_that_carries_something_is_found_sooner(lost: str) ->
         assert world.found_after(lost) < 0.3
 
 
-def test_so_it_is_where_probes_wait_behind_what_is_carried() -> None:
-    world = World()
-    world.run(5)
+def test_so_it_is_where_probes_wait_behind_what_is_carried(world: World) -> None:
     for way in world.ways.values():
         way.rate, way.rtt = 1000.0, way.rtt + 0.15
     world.run(30)
     assert world.found_after("xdsl") < 0.4
 
 
-def test_an_idle_box_is_woken_for_its_probes_alone() -> None:
-    world = World()
-    world.run(5)
+def test_an_idle_box_is_woken_for_its_probes_alone(world: World) -> None:
     world.ways["lte"].rate = 1000.0
     world.run(2)
     world.ways["lte"].rate = 0.0
@@ -162,10 +174,8 @@ def test_an_idle_box_is_woken_for_its_probes_alone() -> None:
     assert world.looks - before <= 401
 
 
-def test_what_is_lost_comes_back_with_some_answers() -> None:
-    world = World()
-    world.run(5)
-    world.found_after("xdsl")
+@pytest.mark.usefixtures("xdsl_lost")
+def test_what_is_lost_comes_back_with_some_answers(world: World) -> None:
     world.run(60)
     assert not world.log
     start, world.ways["xdsl"].open = world.now, True
@@ -175,11 +185,8 @@ def test_what_is_lost_comes_back_with_some_answers() -> None:
     assert 0.5 < when - start < 1
 
 
-def test_a_line_that_answers_now_and_then_is_not_back() -> None:
-    world = World()
-    world.run(5)
-    world.found_after("xdsl")
-
+@pytest.mark.usefixtures("xdsl_lost")
+def test_a_line_that_answers_now_and_then_is_not_back(world: World) -> None:
     def flicker(now: float) -> None:
         world.ways["xdsl"].open = now % 3 < 0.5
 
@@ -187,10 +194,7 @@ def test_a_line_that_answers_now_and_then_is_not_back() -> None:
     assert not world.log
 
 
-def test_pauses_of_what_is_carried_are_no_silence() -> None:
-    world = World()
-    world.run(5)
-
+def test_pauses_of_what_is_carried_are_no_silence(world: World) -> None:
     def pause(now: float) -> None:
         world.ways["xdsl"].rate = 2000.0 * (now % 1 < 0.5)
 
@@ -209,9 +213,7 @@ def test_a_lossy_link_is_not_dead() -> None:
     assert not world.log
 
 
-def test_a_queue_that_fills_is_no_silence() -> None:
-    world = World()
-    world.run(5)
+def test_a_queue_that_fills_is_no_silence(world: World) -> None:
     start = world.now
 
     def fill(now: float) -> None:  # within a second, with what nobody sees come back
@@ -223,9 +225,7 @@ def test_a_queue_that_fills_is_no_silence() -> None:
     assert not world.log
 
 
-def test_packets_that_arrive_are_life() -> None:
-    world = World()
-    world.run(5)
+def test_packets_that_arrive_are_life(world: World) -> None:
     world.ways["lte"].rtt, world.ways["lte"].rate = 1.06, 80.0  # at once: a second of queue before a slow link
     world.run(0.5)
     assert not world.log
@@ -279,9 +279,7 @@ def test_a_hag_that_loses_half_of_all_probes_blames_a_link_seldom() -> None:
     assert len(world.log) < 80  # twice as many where one answer over the other link was enough
 
 
-def test_an_answer_from_before_the_clock_was_set_teaches_nothing() -> None:
-    world = World()
-    world.run(5)
+def test_an_answer_from_before_the_clock_was_set_teaches_nothing(world: World) -> None:
     world.ways["lte"].rtt = 0.18
     world.run(10)
     before = world.health.rtt("lte")
@@ -325,28 +323,22 @@ def test_a_link_over_which_nobody_ever_answered_is_neither_dead_nor_a_witness() 
     assert not world.log
 
 
-def test_the_last_link_is_never_dead() -> None:
-    world = World()
-    world.run(5)
-    world.found_after("xdsl")
+@pytest.mark.usefixtures("xdsl_lost")
+def test_the_last_link_is_never_dead(world: World) -> None:
     world.ways["lte"].open = False
     world.run(20)
     assert not world.log
 
 
-def test_a_dead_link_is_used_again_where_the_others_are_gone() -> None:
-    world = World()
-    world.run(5)
-    world.found_after("xdsl")
+@pytest.mark.usefixtures("xdsl_lost")
+def test_a_dead_link_is_used_again_where_the_others_are_gone(world: World) -> None:
     world.health.keep(["xdsl"], world.now)  # the kernel shows the other one down
     assert world.health.dead("xdsl") is None
     world.run(20)
     assert not world.log
 
 
-def test_a_link_that_was_only_slow_is_given_that_time_from_now_on() -> None:
-    world = World()
-    world.run(5)
+def test_a_link_that_was_only_slow_is_given_that_time_from_now_on(world: World) -> None:
     lte = world.ways["lte"]
     for told in (2, 0, 0):  # found dead and back, once
         lte.rate = 1000.0
@@ -384,10 +376,8 @@ def test_what_is_known_of_a_link() -> None:
     assert world.health.rtt("xdsl") == pytest.approx(0.03)
 
 
-def test_another_target_is_another_story() -> None:
-    world = World()
-    world.run(5)
-    world.found_after("xdsl")
+@pytest.mark.usefixtures("xdsl_lost")
+def test_another_target_is_another_story(world: World) -> None:
     world.aims = {name: Aim(aim.device, aim.source, "203.0.113.2") for name, aim in world.aims.items()}
     world.health.aim(world.aims, world.now)
     assert world.health.dead("xdsl") is None
