@@ -52,7 +52,12 @@ def main() -> int:
     print(text)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        found = {"machine": where, "figures": report.figures(results), "samples": results.samples}
+        found = {
+            "machine": where,
+            "figures": report.figures(results),
+            "samples": results.samples,
+            "made again": results.again,
+        }
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.write:
         options.write.write_text(replaced(options.write.read_text(), text))

@@ -12,15 +12,16 @@ from bench.hybrid import Buffer1M, Buffer2M, Buffer4M, Buffer32M, Hybrid
 from bench.idle import Crowded, Look
 from bench.kernel_mptcp import KernelMptcp
 from bench.peer import Peer
-from bench.results import Results
+from bench.results import Results, Sample
 from lab.access import WAYS, Way
-from lab.errors import SystemLacksError
+from lab.errors import LabError, SystemLacksError
 from lab.scenario import Progress
 from lab.services import require
 
 SHORT = "short connections"
 MANY = "many short connections"
 OPENING = "opening at half load"
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def run(course: Course, family: int, progress: Progress) -> Results:
                     measure = throughput_measure(flows, way)
                     for bed in (beds[peer] for peer in course.throughput):
                         progress(f"{where}: {measure}, {bed.name}")
-                        results.add(measure, bed.name, throughput.measure(bed, way, flows, course.seconds))
+                        results.add(measure, bed.name, transfer(results, bed, way, flows, course.seconds, progress))
             for bed in (beds[peer] for peer in course.short):
                 progress(f"{where}: {SHORT}, {bed.name}")
                 results.add(SHORT, bed.name, short.measure(bed, course.seconds))
@@ -111,6 +112,20 @@ def run(course: Course, family: int, progress: Progress) -> Results:
         except SystemLacksError as lack:
             progress(f"one and two workers are left out: {lack}")
     return results
+
+
+def transfer(results: Results, bed: Bed, way: Way, flows: int, seconds: int, progress: Progress) -> Sample:
+    """One that comes to nothing is counted and made again, up to three times in all: whoever's flows stand still now
+    and then, the others' figures are not lost for it. Raises LabError."""
+    for _ in range(TRIES - 1):
+        try:
+            return throughput.measure(bed, way, flows, seconds)
+        except LabError as error:
+            progress(f"once more: {error}")
+            name = f"{throughput_measure(flows, way)}, {bed.name}"
+            results.again[name] = results.again.get(name, 0) + 1
+            bed.iperf.restart()
+    return throughput.measure(bed, way, flows, seconds)
 
 
 def crowd(course: Course, family: int, results: Results, progress: Progress) -> None:

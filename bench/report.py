@@ -100,6 +100,9 @@ def tables(results: Results) -> str:
     ]
     workers = workers_table(results)
     words = f"{found['failed_connections']} of {found['connections']} short connections through the pair failed."
+    if results.again:
+        told = "; ".join(f"{name}: {times}" for name, times in results.again.items())
+        words += f" Made again, since flows stood still or did not join: {told}."
     return "\n\n".join(
         (
             markdown(["median (lowest … highest)", *peers], measured),

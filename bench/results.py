@@ -31,6 +31,7 @@ class Results:
     """measure -> peer -> one sample for each round, the first round first."""
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    again: dict[str, int] = field(default_factory=dict)  # measure and peer -> how often it came to nothing first
 
     def add(self, measure: str, peer: str, sample: Sample) -> None:
         self.samples.setdefault(measure, {}).setdefault(peer, []).append(sample)

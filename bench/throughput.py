@@ -11,6 +11,7 @@ from lab.counters import mptcp_counter, received_bytes
 from lab.errors import LabError
 
 GB = 1e9
+STALLED = 20.0  # seconds after its end in which a measurement that still runs is one whose flows stand still
 
 
 def measure(bed: Bed, way: Way, flows: int, seconds: int) -> Sample:
@@ -18,7 +19,7 @@ def measure(bed: Bed, way: Way, flows: int, seconds: int) -> Sample:
     options = ["--time", str(seconds), "--parallel", str(flows), *(["--reverse"] if way == "down" else [])]
     joined, shares = _joins(bed), _received(bed, way)
     before = cpu.look(bed.box_pids())
-    report = bed.iperf.measure(bed.lab.client, bed.family, *options)
+    report = bed.iperf.measure(bed.lab.client, bed.family, *options, timeout=seconds + STALLED)
     spent = cpu.look(bed.box_pids()).since(before)
     if bed.peer.joining and _joins(bed) < joined + flows:
         raise LabError(f"{bed.name}: {_joins(bed) - joined} second subflows for {flows} flows")

@@ -103,8 +103,17 @@ class IperfServer:
         self.port = port
         self._under = under
         self._address = {family: node.address("core", family) for family in (4, 6)}
-        self.process = node.start([*under, "iperf3", "--server", "--port", str(port)], name="iperf3")
-        self.process.wait_until(lambda: listens(node, port))
+        self._node = node
+        self._start()
+
+    def _start(self) -> None:
+        self.process = self._node.start([*self._under, "iperf3", "--server", "--port", str(self.port)], name="iperf3")
+        self.process.wait_until(lambda: listens(self._node, self.port))
+
+    def restart(self) -> None:
+        """After a test that did not come to its end, which the server may still wait for."""
+        self.process.stop()
+        self._start()
 
     def measure(self, client: Node, family: int, *options: str, timeout: float = 120.0) -> dict[str, Any]:
         """Runs one test from `client`, gives iperf3's own report; LabError with its words if it fails.

@@ -107,3 +107,11 @@ def test_replaced() -> None:
     assert replaced(new, "new") == new
     with pytest.raises(ValueError, match="measured"):
         replaced("nothing of the kind", "new")
+
+
+def test_what_came_to_nothing_is_told(results: Results) -> None:
+    assert "Made again" not in report.tables(results)
+    results.again = {"50 flows down, HAProxy": 2}
+    assert report.tables(results).endswith(
+        "Made again, since flows stood still or did not join: 50 flows down, HAProxy: 2."
+    )
