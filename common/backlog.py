@@ -2,13 +2,12 @@
 """How much of a long transfer may be on its way over its subflows. Pure: what the kernel says of them in, bytes out.
 
 The kernel gives each subflow what its own window may need, and more as that grows: hundreds of milliseconds of a slow
-uplink, in front of everything that comes after. When the other subflow is lost, what was on it is sent again, behind
+line, in front of everything that comes after. When the other subflow is lost, what was on it is sent again, behind
 that; and until it arrives the receiver has nothing, whatever else does. So what is on its way is bounded to what the
 paths carry in the longest round trip, with half as much again for a start, and a tenth of a second of queue.
 
-The home router does so with uploads, if its uplinks are known to be alike. Not the gateway, which does not know the
-links: where one of them carries but a small part, what that one was given before fills the bound, and nothing is left
-for the other.
+Where one path needs longer than another for what it was given, the difference comes on top of that: the bytes behind
+wait for it at the receiver, not acknowledged, and a bound without them would leave nothing for the other path.
 """
 
 from __future__ import annotations
@@ -29,10 +28,12 @@ _CHANGE: Final = 1.2  # times, that it takes to change what was said
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A subflow: what it has delivered (bytes/s) and its shortest round trip (seconds)."""
+    """A subflow: what it has delivered (bytes/s), its shortest round trip (seconds), and what it has still to deliver
+    (bytes): sent and not acknowledged, or not sent."""
 
     rate: float
     rtt: float
+    left: int = 0
 
 
 @dataclass(slots=True)
@@ -49,9 +50,11 @@ class Backlog:
         It only gets less while it is used up, by several subflows: who sends little now may have to send much soon.
         """
         self._rate = max(sum(path.rate for path in paths), self._rate * _FADES)
-        if not paths:
+        if not paths or any(path.left and not path.rate for path in paths):
             return None
-        wanted = max(_LEAST, int(self._rate * (_ROUND_TRIPS * max(path.rtt for path in paths) + _QUEUE)))
+        drains = [path.left / path.rate if path.left else 0.0 for path in paths]
+        longest = _ROUND_TRIPS * max(path.rtt for path in paths) + _QUEUE + max(drains) - min(drains)
+        wanted = max(_LEAST, int(self._rate * longest))
         filled = len(paths) > 1 and waiting > wanted
         if self.bound is None:
             changes = filled and wanted < _MOST

@@ -183,7 +183,7 @@ class Gate:
             self.loop.call_later(_LOOK, self._look)
 
     def weigh(self, connection: Connection) -> None:
-        if not self._role.bounds_backlog or self._role.flow_buffer < transparent.FLOW_BUFFER:
+        if self._role.flow_buffer < transparent.FLOW_BUFFER:
             return  # or it is bounded by that
         if not self._heavy:
             self.loop.call_later(_WEIGH, self._weigh)

@@ -27,7 +27,8 @@ _BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked, which counts the SYN
 
 # struct mptcp_subflow_data, then as much of a struct tcp_info for each subflow as is asked for (linux/mptcp.h)
 _SUBFLOW_DATA = struct.Struct("=4I")
-_PATH = struct.Struct("=B147xI8xQ")  # tcpi_state, tcpi_min_rtt, tcpi_delivery_rate
+# tcpi_state, tcpi_snd_mss, tcpi_unacked (segments), tcpi_notsent_bytes, tcpi_min_rtt, tcpi_delivery_rate
+_PATH = struct.Struct("=B15xI4xI116xII8xQ")
 _MOST_SUBFLOWS: Final = 9
 _ESTABLISHED: Final = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -64,7 +65,11 @@ def paths(sock: socket.socket) -> list[backlog.Path]:
         return []
     data = told.raw[_SUBFLOW_DATA.size : size.value]
     found = list(_PATH.iter_unpack(data[: len(data) - len(data) % _PATH.size]))
-    return [backlog.Path(rate, rtt / 1e6) for state, rtt, rate in found if state == _ESTABLISHED]
+    return [
+        backlog.Path(rate, rtt / 1e6, unacked * mss + unsent)
+        for state, mss, unacked, unsent, rtt, rate in found
+        if state == _ESTABLISHED
+    ]
 
 
 @dataclass(frozen=True, slots=True)

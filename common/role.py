@@ -68,5 +68,4 @@ class Role:
     patience: float = LIFETIME[State.RELEASED]  # seconds that a client whose SYN is released may take to finish
     replays: bool = False  # released SYNs begin again on this host, since they wait where packets are forwarded
     addressed: Callable[[Segment, int], Address] | None = None  # where a SYN, with its mark, went before NAT
-    bounds_backlog: bool = False  # of long transfers (common/backlog.py)
     learn: Callable[[dict[str, Any]], None] | None = None  # what control has to say of the way to servers

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from typing import Final
 
 from common import marks, mptcp, transparent
 from common.blackholes import Blackholes
@@ -20,8 +19,6 @@ from cpe.forwards import forwarded_from
 from cpe.intercept import Interception
 from cpe.upstream import Upstream
 
-_ALIKE: Final = 0.2  # of what all links carry
-
 
 def duties(config: CpeConfig, upstream: Upstream) -> list[Duty]:
     outbound = Duty(_role(config, upstream), config.queue, config.listen_port, marks.release)
@@ -35,14 +32,6 @@ def duties(config: CpeConfig, upstream: Upstream) -> list[Duty]:
 def leg(config: CpeConfig) -> int:
     """The mark of what goes over the primary link."""
     return marks.server_leg(config.links.index(config.primary))
-
-
-def bounds_backlog(config: CpeConfig) -> bool:
-    """Whether the uplinks, as configured, are alike enough for it: beside a much faster one, what a slow one was given
-    before is most of what is on its way, and a bound would leave nothing for the fast one."""
-    rates = [link.rate_up for link in config.links]
-    known = [rate for rate in rates if rate is not None]
-    return len(known) == len(rates) and min(known) >= _ALIKE * sum(known)
 
 
 def _role(config: CpeConfig, upstream: Upstream) -> Role:
@@ -62,7 +51,6 @@ def _role(config: CpeConfig, upstream: Upstream) -> Role:
         strips=False,
         join_after=config.join_after,
         flow_buffer=config.flow_buffer,
-        bounds_backlog=bounds_backlog(config),
         tries_plain=not mptcp.falls_back(),
         experience=Blackholes(mptcp.syns_with_the_option()),
         learn=upstream.learn,
@@ -85,7 +73,6 @@ def _inbound_role(config: CpeConfig, upstream: Upstream) -> Role:
         strips=True,
         join_after=config.join_after,
         flow_buffer=config.flow_buffer,
-        bounds_backlog=bounds_backlog(config),
         plain="the gateway that asked for Multipath TCP goes on without",
         client_mark=leg(config),
         replays=True,

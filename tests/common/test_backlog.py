@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What may be on its way over several subflows: what the kernel says of them in, bytes out."""
 
+import pytest
+
 from common.backlog import Backlog, Path
 
 DSL, LTE = Path(625_000, 0.031), Path(1_250_000, 0.061)  # 5 and 10 Mbit/s
@@ -65,3 +67,36 @@ def test_a_single_subflow_that_needs_more_gets_it() -> None:
     backlog = Backlog()
     backlog.room([DSL, LTE], 1_300_000)
     assert backlog.room([Path(6_250_000, 0.56)], 300_000) == int(6_250_000 * (1.5 * 0.56 + 0.11))
+
+
+ADSL, FAST = 125_000, 1_875_000  # 1 and 15 Mbit/s
+ROUND_TRIP = 1.5 * 0.12 + 0.11
+
+
+def alike(adsl: int, fast: int) -> list[Path]:
+    return [Path(ADSL, 0.05, adsl), Path(FAST, 0.12, fast)]
+
+
+def test_a_slow_path_that_has_much_to_do_leaves_the_fast_one_its_room() -> None:
+    """What waits for three seconds of the slow path cannot be acknowledged before, wherever it came over."""
+    backlog = Backlog()
+    assert backlog.room(alike(375_000, 375_000), 3_000_000) is None  # 6 MB would do
+    assert backlog.room(alike(125_000, 375_000), 6_000_000) == int(2_000_000 * (ROUND_TRIP + 1.0 - 0.2))
+
+
+def test_as_the_slow_path_gets_on_the_bound_follows() -> None:
+    backlog = Backlog()
+    told = [backlog.room(alike(left, 375_000), 4_000_000) for left in (125_000, 100_000, 50_000, 25_000)]
+    assert told == pytest.approx([2_000_000 * (ROUND_TRIP + more) for more in (0.8, 0.6, 0.2, 0.0)], abs=1)
+    assert backlog.room(alike(300_000, 0), 1_000_000) == int(2_000_000 * (ROUND_TRIP + 2.4))
+
+
+def test_paths_that_all_have_too_much_have_less() -> None:
+    both = [Path(DSL.rate, DSL.rtt, 625_000), Path(LTE.rate, LTE.rtt, 1_250_000)]
+    assert Backlog().room(both, 1_900_000) == BOUND
+
+
+def test_of_a_path_that_has_delivered_nothing_yet_nobody_knows() -> None:
+    backlog = Backlog()
+    assert backlog.room([DSL, Path(0, 0.06, 64_000)], 1_300_000) is None
+    assert backlog.room([DSL, LTE, Path(0, 0.06)], 1_300_000) == BOUND  # one that waits in reserve

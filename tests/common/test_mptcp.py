@@ -35,7 +35,7 @@ def test_whether_the_kernel_leaves_the_option_out_in_time(
 
 
 def connected(protocol: int) -> Any:
-    """Rate and round trip of each subflow, and what waits, before and after some bytes that nobody reads."""
+    """Rate, round trip and what is left of each subflow, and what waits, before and after bytes that nobody reads."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with (
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP) as listener,
@@ -55,16 +55,17 @@ def connected(protocol: int) -> Any:
                     client.send(bytes(65536))
                 except BlockingIOError:
                     break
-            return [[[it.rate, it.rtt] for it in mptcp.paths(client)], before, mptcp.waiting(client)]
+            return [[[it.rate, it.rtt, it.left] for it in mptcp.paths(client)], before, mptcp.waiting(client)]
 
 
 @pytest.mark.root
 def test_the_subflows_of_a_connection() -> None:
     paths, before, after = elsewhere(lambda: connected(MPTCP))
-    ((rate, rtt),) = paths
+    ((rate, rtt, left),) = paths
     assert rate > 1_000_000
     assert 0 < rtt < 0.01
     assert after > max(before, 100_000)
+    assert 65536 < left < after + 65536  # counted in whole segments
 
 
 @pytest.mark.root
