@@ -6,7 +6,8 @@ late on another, and as soon as all that may be under way waits, nothing moves (
 is throttled, bloated or lossy can cost more than it carries. None of its own figures tells, but a comparison does:
 
     suspicion   less arrives than one of the links has carried by itself, for a while
-    trial       a link, the primary one last, becomes backup for two seconds, and what arrives is measured again
+    trial       a link, the primary one last, becomes backup for two seconds, and what arrives is measured again; none
+                that carries more than the others have ever carried, for them to make up for it
     verdict     more than before: it stays backup. Else it was needed; the next trial is later than this one was
     return      after a while, and ever later, a link that is backup is used again: if more arrives, it stays in use
 
@@ -187,14 +188,16 @@ class Governor:
         # a link that waits for another one may carry nothing for a while, and has its part in it all the same
         lately = self._rates(now - _PATIENCE - _WINDOW)
         takes_part = [name for name in used if lately[name][way] >= _TAKES_PART * max(whole[way], _QUIET)]
-        best = max(self._links[name].best[way] for name in used)
-        if len(takes_part) < 2 or whole[way] >= _SUSPECT * best:
+        bests = {name: self._links[name].best[way] for name in used}
+        if len(takes_part) < 2 or whole[way] >= _SUSPECT * max(bests.values()):
             self._suspected = None
             return
         self._suspected = self._suspected or now
         if now - self._suspected < max(_DOUBTED, *(self._starts(name) for name in takes_part)):
             return
-        due = [name for name in takes_part if self._may_try(self._links[name], whole[way], now)]
+        # without a link there is no more than what the others have ever carried
+        pays = [name for name in takes_part if sum(bests.values()) - bests[name] >= _BETTER * whole[way]]
+        due = [name for name in pays if self._may_try(self._links[name], whole[way], now)]
         if due:
             name = min(due, key=lambda name: (name == self._primary, rates[name][way]))
             self.demoted[name] = TRIED

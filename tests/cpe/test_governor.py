@@ -110,6 +110,15 @@ def test_links_that_add_up_are_left_alone() -> None:
     assert Line(healthy, RATES).run(600) == []
 
 
+def test_a_link_whose_lack_the_others_cannot_make_up_for_is_not_tried_without() -> None:
+    """15 Mbit/s beside 1 Mbit/s, which holds it up: without the fast one there would be 1 Mbit/s."""
+    line = Line(lambda _now, used: only(used, xdsl=1.0, lte=9.0 if "xdsl" in used else 15.0))
+    line.governor = Governor({"xdsl": (1e6, 1e6), "lte": (15e6, 15e6)}, "xdsl")
+    diary = line.run(12)
+    assert diary[0] == (3.2, {"xdsl": TRIED})
+    assert diary[1][1] == {"xdsl": "with it 10 Mbit/s, without it 15 Mbit/s"}
+
+
 def test_what_is_idle_is_left_alone() -> None:
     line = Line(throttled, RATES)
     line.model = lambda _now, used: only(used, xdsl=0.05, lte=0.05)
