@@ -255,8 +255,6 @@ class _Overflow:
         self._fits_since: float | None = None
 
     def look(self, candidates: Sequence[_Candidate], now: float) -> None:
-        if self.level > max(1, len(candidates)):
-            self.level, self._fits_since = max(1, len(candidates)), None
         if self.level < len(candidates):
             full = [it.capacity.full() for it in candidates[: self.level]]
             if full and all(full):

@@ -188,6 +188,13 @@ def test_help_that_goes_down_is_no_help() -> None:
     player.play(">> up xdsl lte", "<< lte carry: xdsl carries 20 Mbit/s of 20 Mbit/s down")
 
 
+def test_a_full_link_that_is_tried_without_for_a_while_comes_back_beside_its_help() -> None:
+    player = Player("overflow")
+    player.play(*FULL, ">> lte 30 for 1")
+    player.play(">> demote xdsl", "<< xdsl backup: it drags others down", ">> xdsl 0 for 4")
+    player.play(">> restore", "<< xdsl carry: comes first", ">> xdsl 20 for 5")
+
+
 # The others
 
 
