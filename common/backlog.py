@@ -6,8 +6,9 @@ line, in front of everything that comes after. When the other subflow is lost, w
 that; and until it arrives the receiver has nothing, whatever else does. So what is on its way is bounded to what the
 paths carry in the longest round trip, with half as much again for a start, and a tenth of a second of queue.
 
-Where one path needs longer than another for what it was given, the difference comes on top of that: the bytes behind
-wait for it at the receiver, not acknowledged, and a bound without them would leave nothing for the other path.
+What is late on one path has the bytes that came over another wait at the receiver, not acknowledged. A bound without
+them would leave nothing for the faster path, so they come on top of it; so does what a path has to do for longer than
+the others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _QUEUE: Final = 0.11  # seconds
 _LEAST: Final = 64 * 1024
 _MOST: Final = 4 << 20  # bytes; from there on the kernel's own limits are as good
 _FADES: Final = 0.8  # of the rate from look to look: one slow moment is none
+_LASTS: Final = 0.95  # of what is late: a path that was late is so again
 _CHANGE: Final = 1.2  # times, that it takes to change what was said
 
 
@@ -43,6 +45,7 @@ class Backlog:
     sent: int = 0
     bound: int | None = None
     _rate: float = 0.0
+    _late: float | None = None
 
     def room(self, paths: Sequence[Path], waiting: int) -> int | None:
         """A new bound in bytes; None if all stays as it is. ``waiting`` bytes are with the kernel and not acknowledged.
@@ -50,11 +53,18 @@ class Backlog:
         It only gets less while it is used up, by several subflows: who sends little now may have to send much soon.
         """
         self._rate = max(sum(path.rate for path in paths), self._rate * _FADES)
-        if not paths or any(path.left and not path.rate for path in paths):
+        if any(path.left and not path.rate for path in paths):
+            return None  # nobody knows yet how fast that one is
+        paths = [path for path in paths if path.rate]
+        if not paths:
             return None
-        drains = [path.left / path.rate if path.left else 0.0 for path in paths]
-        longest = _ROUND_TRIPS * max(path.rtt for path in paths) + _QUEUE + max(drains) - min(drains)
-        wanted = max(_LEAST, int(self._rate * longest))
+        time = _ROUND_TRIPS * max(path.rtt for path in paths) + _QUEUE
+        drained = max(time, min(path.left / path.rate if path.left else 0.0 for path in paths))
+        late = sum(max(0.0, path.left - path.rate * drained) for path in paths)
+        held = max(0, waiting - sum(path.left for path in paths))
+        # at first all that it has is taken for late: it gets less little by little
+        self._late = max(late + held, waiting if self._late is None else self._late * _LASTS)
+        wanted = max(_LEAST, int(self._rate * time + self._late))
         filled = len(paths) > 1 and waiting > wanted
         if self.bound is None:
             changes = filled and wanted < _MOST

@@ -1,102 +1,112 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What may be on its way over several subflows: what the kernel says of them in, bytes out."""
 
-import pytest
-
 from common.backlog import Backlog, Path
 
-DSL, LTE = Path(625_000, 0.031), Path(1_250_000, 0.061)  # 5 and 10 Mbit/s
-BOUND = int(1_875_000 * (1.5 * 0.061 + 0.11))
+DSL, LTE = (625_000, 0.031), (1_250_000, 0.061)  # 5 and 10 Mbit/s: bytes a second, seconds of a round trip
+ADSL, FAST = (125_000, 0.051), (1_875_000, 0.121)  # 1 and 15 Mbit/s
 
 
-def test_a_connection_that_fills_what_it_is_given_is_bounded() -> None:
-    assert 350_000 < BOUND < 400_000
+def base(*lines: tuple[int, float]) -> int:
+    """What these carry in a round trip and a half of the longest one, and a tenth of a second."""
+    return int(sum(rate for rate, _ in lines) * (1.5 * max(rtt for _, rtt in lines) + 0.11))
+
+
+def given(seconds: float, *lines: tuple[int, float]) -> list[Path]:
+    """Each has as much left as it delivers in this time."""
+    return [Path(rate, rtt, int(rate * seconds)) for rate, rtt in lines]
+
+
+def looks(backlog: Backlog, count: int, paths: list[Path], more: int = 0) -> list[int]:
+    """What it says in so many looks; ``more`` has arrived and is not acknowledged."""
+    waiting = sum(path.left for path in paths) + more
+    return [room for _ in range(count) if (room := backlog.room(paths, waiting)) is not None]
+
+
+def settled(*lines: tuple[int, float], more: int = 0) -> Backlog:
+    """One that has had half a minute of transfers to find its bound."""
     backlog = Backlog()
-    assert backlog.room([DSL, LTE], 300_000) is None
-    assert backlog.room([DSL, LTE], 1_300_000) == BOUND
-    assert backlog.room([DSL, LTE], BOUND) is None
+    looks(backlog, 120, given(0.7, *lines), more)
+    return backlog
 
 
-def test_one_over_a_single_subflow_is_not() -> None:
-    assert Backlog().room([LTE], 4_000_000) is None
+def test_a_connection_that_fills_what_it_is_given_gets_less_little_by_little() -> None:
+    backlog = Backlog()
+    told = looks(backlog, 120, given(0.7, DSL, LTE))
+    assert told[0] > 1_000_000
+    assert told == sorted(told, reverse=True)
+    assert told[-1] <= 1.2 * base(DSL, LTE)
+    assert looks(backlog, 120, given(0.15, DSL, LTE)) == []
+
+
+def test_one_over_a_single_subflow_is_not_bounded() -> None:
+    assert looks(Backlog(), 120, given(3.0, LTE)) == []
     assert Backlog().room([], 4_000_000) is None
 
 
 def test_nor_is_a_fast_one() -> None:
-    fast = Path(100_000_000, 0.0005)
-    assert Backlog().room([fast, fast], 30_000_000) is None
+    fast = (100_000_000, 0.0005)
+    assert looks(Backlog(), 120, given(0.15, fast, fast)) == []
 
 
 def test_what_becomes_faster_has_more_at_once() -> None:
-    backlog = Backlog()
-    backlog.room([DSL, LTE], 1_300_000)
-    assert backlog.room([DSL, Path(1_500_000, 0.061)], 100_000) is None  # hardly
-    more = backlog.room([DSL, Path(2_500_000, 0.061)], 100_000)
-    assert more == int(3_125_000 * (1.5 * 0.061 + 0.11))
-    assert backlog.room([Path(1e9, 0.1), LTE], 100_000) == 16 << 20
+    backlog = settled(DSL, LTE)
+    assert looks(backlog, 1, given(0.1, DSL, (1_500_000, 0.061))) == []  # hardly
+    (more,) = looks(backlog, 1, given(0.1, DSL, (2_500_000, 0.061)))
+    assert more >= base(DSL, (2_500_000, 0.061))
+    assert backlog.room([Path(1_000_000_000, 0.1)], 100_000) == 16 << 20
 
 
 def test_what_becomes_slower_has_less_after_a_while_and_only_if_it_fills_it() -> None:
-    backlog = Backlog()
-    backlog.room([DSL, LTE], 1_300_000)
-    slow = Path(125_000, 0.061)
-    told = [backlog.room([DSL, slow], 370_000) for _ in range(8)]
-    less = [size for size in told if size is not None]
-    assert less == sorted(less, reverse=True)
-    assert backlog.bound is not None
-    assert backlog.bound < BOUND / 2
-    unused = Backlog()
-    unused.room([DSL, LTE], 1_300_000)
-    assert [unused.room([DSL, slow], 50_000) for _ in range(8)] == [None] * 8
+    slow = (125_000, 0.061)
+    backlog = settled(DSL, LTE)
+    told = looks(backlog, 8, given(0.7, DSL, slow))
+    assert told == sorted(told, reverse=True)
+    assert told[-1] < 0.6 * base(DSL, LTE)
+    assert looks(settled(DSL, LTE), 8, given(0.1, DSL, slow)) == []
 
 
 def test_a_moment_without_a_subflow_changes_nothing() -> None:
-    backlog = Backlog()
-    backlog.room([DSL, LTE], 1_300_000)
+    backlog = settled(DSL, LTE)
+    bound = backlog.bound
     assert backlog.room([], 300_000) is None
-    assert [backlog.room([DSL], 300_000) for _ in range(8)] == [None] * 8
-    assert backlog.room([DSL, LTE], BOUND) is None
+    assert looks(backlog, 8, given(0.4, DSL)) == []
+    assert looks(backlog, 8, given(0.15, DSL, LTE)) == []
+    assert backlog.bound == bound
 
 
 def test_a_slow_uplink_has_something_left() -> None:
-    slow = Path(1000, 0.05)
-    assert Backlog().room([slow, slow], 400_000) == 65536
+    slow, backlog = (1000, 0.05), Backlog()
+    assert looks(backlog, 120, given(200.0, slow, slow))[-1] in range(65536, 80_000)
 
 
 def test_a_single_subflow_that_needs_more_gets_it() -> None:
-    backlog = Backlog()
-    backlog.room([DSL, LTE], 1_300_000)
-    assert backlog.room([Path(6_250_000, 0.56)], 300_000) == int(6_250_000 * (1.5 * 0.56 + 0.11))
-
-
-ADSL, FAST = 125_000, 1_875_000  # 1 and 15 Mbit/s
-ROUND_TRIP = 1.5 * 0.12 + 0.11
-
-
-def alike(adsl: int, fast: int) -> list[Path]:
-    return [Path(ADSL, 0.05, adsl), Path(FAST, 0.12, fast)]
+    satellite = (6_250_000, 0.56)
+    (more,) = looks(settled(DSL, LTE), 1, given(0.05, satellite))
+    assert more >= base(satellite)
 
 
 def test_a_slow_path_that_has_much_to_do_leaves_the_fast_one_its_room() -> None:
-    """What waits for three seconds of the slow path cannot be acknowledged before, wherever it came over."""
+    """Three seconds of the slow path cannot be acknowledged before, nor what has overtaken them."""
+    slow, fast = Path(*ADSL, 375_000), Path(*FAST, 375_000)
     backlog = Backlog()
-    assert backlog.room(alike(375_000, 375_000), 3_000_000) is None  # 6 MB would do
-    assert backlog.room(alike(125_000, 375_000), 6_000_000) == int(2_000_000 * (ROUND_TRIP + 1.0 - 0.2))
+    for overtaken in range(0, 4_000_000, 400_000):
+        room = backlog.room([slow, fast], 750_000 + overtaken)
+        bound = backlog.bound
+        assert bound is None or bound >= 1.0 * base(ADSL, FAST) + overtaken, (room, overtaken)
 
 
-def test_as_the_slow_path_gets_on_the_bound_follows() -> None:
-    backlog = Backlog()
-    told = [backlog.room(alike(left, 375_000), 4_000_000) for left in (125_000, 100_000, 50_000, 25_000)]
-    assert told == pytest.approx([2_000_000 * (ROUND_TRIP + more) for more in (0.8, 0.6, 0.2, 0.0)], abs=1)
-    assert backlog.room(alike(300_000, 0), 1_000_000) == int(2_000_000 * (ROUND_TRIP + 2.4))
-
-
-def test_paths_that_all_have_too_much_have_less() -> None:
-    both = [Path(DSL.rate, DSL.rtt, 625_000), Path(LTE.rate, LTE.rtt, 1_250_000)]
-    assert Backlog().room(both, 1_900_000) == BOUND
+def test_what_is_late_now_and_then_is_allowed_for_all_the_time() -> None:
+    """A slow path gets 64 KiB at once, half a second of 1 Mbit/s: meanwhile the fast one delivers a megabyte."""
+    backlog = settled(ADSL, FAST, more=1_000_000)
+    for _ in range(30):
+        looks(backlog, 3, given(0.2, ADSL, FAST))
+        looks(backlog, 1, given(0.2, ADSL, FAST), 1_000_000)
+    assert backlog.bound
+    assert backlog.bound > base(ADSL, FAST) + 700_000
 
 
 def test_of_a_path_that_has_delivered_nothing_yet_nobody_knows() -> None:
-    backlog = Backlog()
-    assert backlog.room([DSL, Path(0, 0.06, 64_000)], 1_300_000) is None
-    assert backlog.room([DSL, LTE, Path(0, 0.06)], 1_300_000) == BOUND  # one that waits in reserve
+    young, spare = Path(0, 0.06, 64_000), Path(0, 0.06)
+    assert looks(Backlog(), 8, [*given(0.7, DSL, LTE), young]) == []
+    assert looks(Backlog(), 120, [*given(0.7, DSL, LTE), spare])  # one that waits in reserve
