@@ -9,7 +9,7 @@ from scapy.layers.inet6 import IPv6
 
 from lab.daemons import Daemon
 from lab.fidelity.bench import PATIENCE, Bench, equal, expect
-from lab.fidelity.inbound import INSIDE, Inbound, address, both, inside_listener
+from lab.fidelity.internet import INSIDE, Inbound, address, both, inside_listener
 from lab.fidelity.matrix import row
 from lab.fidelity.opening import FORGOTTEN, read_error
 from lab.fidelity.wire import Syn, Wire

@@ -15,8 +15,8 @@ from common import marks, packet
 from common.mptcp_option import MP_CAPABLE_HMAC_SHA256
 from lab.cramped import ROOM
 from lab.fidelity.bench import Bench, direct, equal, exchange, expect
-from lab.fidelity.inbound import CLOSED_INSIDE, CLOSED_OUTSIDE, Inbound
-from lab.fidelity.inbound import connect as from_the_internet
+from lab.fidelity.internet import CLOSED_INSIDE, CLOSED_OUTSIDE, Inbound
+from lab.fidelity.internet import connect as from_the_internet
 from lab.fidelity.marks import foreign
 from lab.fidelity.matrix import row
 from lab.fidelity.opening import CLOSED

@@ -7,8 +7,9 @@ import socket
 from collections.abc import Iterator
 
 from lab.fidelity.bench import PATIENCE, Bench, Ends, equal, exchange, expect
-from lab.fidelity.inbound import INSIDE, Inbound, address, inside_listener, multipath, outside_client
+from lab.fidelity.internet import INSIDE, Inbound, address, inside_listener, outside_client
 from lab.fidelity.matrix import row
+from lab.fidelity.native import sock
 from lab.node import Node
 
 FORWARDED = 8191  # a port whose bytes are all ones in the mark's bits 8 to 13, which mwan3 takes for its own
@@ -93,7 +94,7 @@ def kept(bench: Bench) -> None:
                 bench.cpe.kill_all()
             try:
                 with inside_listener(bench) as listener:
-                    reached(bench, address(bench), multipath(bench, bench.lab.server), listener)
+                    reached(bench, address(bench), sock(bench, bench.lab.server, mptcp=True), listener)
                     reached(bench, address(bench), outside_client(bench), listener)
             finally:
                 if dead:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lab.access import Kind
 from lab.daemons import Daemon
 from lab.fidelity.bench import Bench, Via, direct, equal, punctual
-from lab.fidelity.inbound import Inbound, outside_client
+from lab.fidelity.internet import Inbound, outside_client
 from lab.fidelity.matrix import row
 from lab.fidelity.opening import (
     LOOKED_FOR,

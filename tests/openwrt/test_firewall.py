@@ -13,7 +13,7 @@ from lab.access import Kind
 from lab.bonded import Pair
 from lab.connect import answers, connect
 from lab.errors import LabError
-from lab.fidelity.inbound import Inbound
+from lab.fidelity.internet import Inbound
 from lab.netns import Namespace
 from lab.servers import TcpServer
 from lab.topology import Lab
