@@ -39,13 +39,6 @@ class Bulk:
             raise LabError(f"the connection ended with: {self.broken}")
         return (self._arrived_by(end) - self._arrived_by(start)) * 8 / (end - start)
 
-    def steady(self, settles: float, seconds: float) -> float:
-        """Waits until it has settled, and gives the bit/s of the seconds after that."""
-        time.sleep(settles)
-        start = time.monotonic()
-        time.sleep(seconds)
-        return self.rate(start, start + seconds)
-
     def close(self) -> None:
         """With RST: what hosts and boxes still hold would flow beside whatever is measured next."""
         for end in self._ends:

@@ -3,7 +3,9 @@
 
 Each pair is a network of its own. In it plain TCP comes first, without any daemon, over the one access and over the
 other; then both daemons are started, which steer as they do by default, and the same client and server have one bonded
-connection. Rates are those of some seconds in the steady state, as the receiver counts them.
+connection. Rates are those of some seconds in the steady state, as the receiver counts them, but no more than passed
+the accesses in these seconds: until a lost packet has come again, or what is late over one access, all that came after
+it waits, and then arrives at once. At the start of a connection that may be what an access carries in a second.
 """
 
 import time
@@ -15,13 +17,12 @@ from typing import Final
 from lab.access import LTE, WAYS, XDSL, Access, Profile, Way
 from lab.daemons import OVERFLOW, cpe_daemon, hag_daemon
 from lab.errors import LabError
-from lab.goodput import bulk
+from lab.goodput import Bulk, bulk
 from lab.scenario import Bound, Figures, Progress, Scenario
 from lab.topology import Lab
 
-SETTLES: Final = 1.5  # seconds until plain TCP is steady
-PLAIN: Final = 2.5  # seconds of it that are measured
-BONDED: Final = 4.0  # seconds of the bonded connection
+SETTLES: Final = 3.0  # seconds until a connection is steady: what is lost at its start has come again by then
+MEASURED: Final = 4.0  # seconds after that
 BEFORE: Final = 4.0  # seconds of the bonded connection before the rate drops, where it does
 
 # Every ten seconds BBR gives way for a moment to see how long a round trip is. Where it takes long until the bonded
@@ -43,7 +44,7 @@ class Pair:
     lte: Profile
     sane: bool = False
     drops: float | None = None
-    settles: float = 3.0
+    settles: float = SETTLES
     late: str | None = None
 
 
@@ -130,7 +131,8 @@ def alone(lab: Lab, pair: Pair, access: Access, family: int, way: Way) -> float:
     if pair.drops:
         lab.lte.set(rate=pair.drops)
     with bulk(lab, family, way) as flow:
-        return flow.steady(LATE, LATE) if access.name == pair.late else flow.steady(SETTLES, PLAIN)
+        late = access.name == pair.late
+        return steady(lab, flow, family, way, LATE if late else SETTLES, LATE if late else MEASURED)
 
 
 def together(lab: Lab, pair: Pair, family: int, way: Way) -> float:
@@ -142,7 +144,22 @@ def together(lab: Lab, pair: Pair, family: int, way: Way) -> float:
         if pair.drops:
             time.sleep(BEFORE)
             lab.lte.set(rate=pair.drops)
-        return flow.steady(pair.settles, LATE if pair.late else BONDED)
+        return steady(lab, flow, family, way, pair.settles, LATE if pair.late else MEASURED)
+
+
+def steady(lab: Lab, flow: Bulk, family: int, way: Way, settles: float, seconds: float) -> float:
+    """Waits until it has settled, and gives the bit/s of the seconds after that."""
+    time.sleep(settles)
+    start, before = time.monotonic(), passed(lab, family, way)
+    time.sleep(seconds)
+    end = time.monotonic()
+    return min(flow.rate(start, end), 8 * (passed(lab, family, way) - before) / (end - start))
+
+
+def passed(lab: Lab, family: int, way: Way) -> float:
+    """Bytes that the accesses have delivered so far, less what are headers of packets as long as can be."""
+    payload = lab.xdsl.capacity("down", family) / lab.xdsl.profile.rate_down
+    return payload * sum(int(access.stats()[way]["bytes"]) for access in lab.accesses)
 
 
 def megabits(rate: float) -> float:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The matrix of pairs of accesses: its rows by name, and what a row says. What it measures is for a quiet machine."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from lab.errors import LabError
@@ -44,6 +47,17 @@ def test_a_row_compares_with_the_better_access_and_with_both() -> None:
         "vs_best": 1.667,
         "vs_sum": 1.0,
     }
+
+
+@pytest.mark.parametrize(("megabytes", "megabits"), [(0.5, 40.0), (0.05, 8.0)])
+def test_what_had_waited_does_not_count(monkeypatch: pytest.MonkeyPatch, megabytes: float, megabits: float) -> None:
+    """40 Mbit/s arrive, and so much has passed the accesses in 50 ms."""
+    seen = iter([7e6, 7e6 + 1e6 * megabytes])
+    monkeypatch.setattr(steering_matrix, "passed", lambda *_: next(seen))
+    flow: Any = SimpleNamespace(rate=lambda _start, _end: 40e6)
+    nowhere: Any = None
+    rate = steering_matrix.steady(nowhere, flow, 4, "down", settles=0.0, seconds=0.05)
+    assert 0.5 * megabits < rate / 1e6 <= megabits  # less if the machine is late
 
 
 def test_bounds_are_those_of_the_worst_row(monkeypatch: pytest.MonkeyPatch) -> None:
