@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ from lab.errors import LabError
 from lab.node import Node
 from lab.patience import PATIENCE
 from lab.process import Process, python_path
-from lab.topology import Lab
+from lab.topology import Lab, Mark
 
 Options = Mapping[str, str | int | Sequence[str]]
 
@@ -121,6 +122,12 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """What `hybridctl status` would show."""
         return self.control("status")
+
+    def uses(self) -> list[Mark]:
+        """What it has said of what links are used for, and why (`hybridctl events`)."""
+        ahead = time.time() - time.monotonic()
+        events: Any = self.control("events")
+        return [(event["time"] - ahead, event["what"]) for event in events if "use" in event]
 
     def control(self, command: str, *, timeout: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
         """Sends one command, gives its result. OSError if nobody answers, LabError if the answer is no."""

@@ -34,7 +34,7 @@ def show(scenario: Scenario, family: int, figures: Figures) -> None:
     console.print(table)
     if rates := figures.get("rates"):
         width = shutil.get_terminal_size().columns
-        print(picture(rates["mbit"], rates["interval"], width=width, title=rates["direction"]))
+        print(picture(rates["mbit"], rates["interval"], rates["marks"], width=width, title=rates["direction"]))
 
 
 def table_of_rows(rows: list[dict[str, Any]]) -> Table:

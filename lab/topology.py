@@ -16,6 +16,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,8 @@ from lab.errors import SystemLacksError
 from lab.node import ADDRESSES, Node, connect
 from lab.record import RUN_LABS, Record
 from lab.signals import terminable, undisturbed
+
+Mark = tuple[float, str]  # what has happened, and when (time.monotonic)
 
 SUBSCRIBER_LANS = "2001:db8:1000::/56"
 GUEST_TABLE = 100  # on the client: what its guest address uses
@@ -96,10 +99,11 @@ class Lab:
         self.hag.configure([subscriber_route(self.cpe, access.name)])
         self.cpe.configure(default_routes(self.hag, access.name, "metric 50"))
 
-    def rates(self, direction: Way, since: float = 0.0) -> dict[str, Any]:
+    def rates(self, direction: Way, since: float = 0.0, marks: Iterable[Mark] = ()) -> dict[str, Any]:
         """What both emulated accesses have delivered since then (time.monotonic), for `lab.picture` and for reports.
 
-        'mbit' holds Mbit/s for each 'interval' (seconds) by access; 'direction' is the one asked for.
+        'mbit' holds Mbit/s for each 'interval' (seconds) by access; 'direction' is the one asked for; 'marks' what has
+        happened since then, as [seconds, what], in order of time.
         """
         series = {access.name: access.series() for access in self.accesses}
         interval = series["xdsl"]["interval"]
@@ -113,7 +117,9 @@ class Lab:
             ]
             for name, one in series.items()
         }
-        return {"direction": direction, "interval": interval, "mbit": mbit}
+        began = series["xdsl"]["start"] + first * interval
+        marked = [[round(when - began, 2), what] for when, what in sorted(marks) if when >= began]
+        return {"direction": direction, "interval": interval, "mbit": mbit, "marks": marked}
 
     def __enter__(self) -> "Lab":
         check_system()

@@ -19,6 +19,7 @@ from lab.errors import LabError
 from lab.scenario import Bound, Figures, Progress, Scenario
 from lab.servers import TcpServer
 from lab.stream import flowing
+from lab.topology import Mark
 
 TRIES = 20
 WATCHED = 1.5  # seconds from the fault on
@@ -109,15 +110,17 @@ def transfer(family: int, fault: Fault, name: str, way: Way, tries: int) -> Gaps
         wait(lambda: is_watched(pair), "the gateway does not answer over both accesses")
         until_both(pair)
         began, rates = time.monotonic(), {}
+        marks: list[Mark] = []
         for number in range(tries):
             until_both(pair)
             time.sleep(SETTLED)
             with struck(access, fault) as start:
                 time.sleep(WATCHED)
                 silent.append(1000 * stream.longest_gap(start, start + WATCHED))
-            if number == 1:
-                rates = pair.lab.rates(way, began)
             mended = time.monotonic()
+            marks += [(start, f"{fault.name} of {name}"), (mended, "it is mended")]
+            if number == 1:
+                rates = pair.lab.rates(way, began, [*marks, *pair.cpe.uses()])
             until_both(pair)
             back.append(1000 * (time.monotonic() - mended))
         return Gaps(silent, back, stream.end(), rates)

@@ -12,6 +12,7 @@ from lab.bonded import Pair
 from lab.daemons import OVERFLOW
 from lab.scenario import Bound, Figures, Progress, Scenario
 from lab.stream import Stream, flowing
+from lab.topology import Mark
 
 IDLE, HALF = 0.05, 0.5  # of xDSL's rate
 SETTLES = 2.0  # seconds after a change of the load until it is measured
@@ -29,10 +30,10 @@ def run(family: int, progress: Progress) -> Figures:
         with Pair(cpe_options=OVERFLOW) as pair, flowing(pair.lab, family, way) as stream:
             rows.append(loads(pair, stream, way, family))
             rows[-1]["lost_bytes"] = stream.end()
-            rows[-1]["rates"] = pair.lab.rates(way)
+    pictures = [row.pop("rates") for row in rows]
     return {
-        "rates": rows[0].pop("rates"),
-        "loads": [{key: value for key, value in row.items() if key != "rates"} for row in rows],
+        "rates": pictures[0],
+        "loads": rows,
         "idle_lte_share": max(row["idle_lte_share"] for row in rows),
         "half_lte_share": max(row["half_lte_share"] for row in rows),
         "full_efficiency": min(row["full_efficiency"] for row in rows),
@@ -45,8 +46,10 @@ def run(family: int, progress: Progress) -> Figures:
 def loads(pair: Pair, stream: Stream, way: Way, family: int) -> Figures:
     """One connection's life."""
     figures: Figures = {"direction": way}
+    marks: list[Mark] = []
     for name, load in (("idle", IDLE), ("half", HALF), ("full", None)):
         began = time.monotonic()
+        marks.append((began, f"the load is {load:.0%} of xdsl" if load else "the load is as much as goes"))
         stream.rate = None if load is None else load * pair.lab.xdsl.capacity(way, family)
         time.sleep(SETTLES)
         before, received = carried(pair, way), stream.received
@@ -59,8 +62,10 @@ def loads(pair: Pair, stream: Stream, way: Way, family: int) -> Figures:
     figures["full_efficiency"] = round(rate / pair.capacity(way, family), 3)
     figures["reacts_s"] = first(pair, way, began)
     began = time.monotonic()
+    marks.append((began, f"the load is {HALF:.0%} again"))
     stream.rate = HALF * pair.lab.xdsl.capacity(way, family)
     time.sleep(CALM)
+    figures["rates"] = pair.lab.rates(way, marks[0][0], [*marks, *pair.cpe.uses()])
     return figures | rests(pair, way, began)
 
 

@@ -11,6 +11,7 @@ from lab.stream import Stream, flowing
 RATE = 2e6  # bit/s: what fills no access, so that no packets wait for each other
 SLOW = 0.2  # seconds of delay, one way
 WATCHED = 10.0  # seconds before, during and after
+BURST = 1.0  # seconds until what was sent before there was a rate has gone
 MOVED = 0.1  # of the rate: less is no traffic of the connection
 
 
@@ -20,7 +21,9 @@ def run(family: int, progress: Progress) -> Figures:
         progress(f"xdsl is slow to answer during a transfer {way}, IPv{family}")
         with Pair(cpe_options={"steering": "smallest-delay"}) as pair, flowing(pair.lab, family, way) as stream:
             rows.append({"direction": way, **moves(pair, stream, way), "lost_bytes": stream.end()})
+    pictures = [row.pop("rates") for row in rows]
     return {
+        "rates": pictures[0],
         "moves": rows,
         "lte_share_before": max(row["lte_share_before"] for row in rows),
         "away_s": max(row["away_s"] for row in rows),
@@ -41,7 +44,9 @@ def moves(pair: Pair, stream: Stream, way: Way) -> Figures:
     pair.lab.xdsl.set(delay=delay)
     mended = time.monotonic()
     time.sleep(WATCHED)
+    marks = [(slow, f"xdsl takes {1000 * SLOW:.0f} ms"), (mended, f"xdsl takes {1000 * delay:.0f} ms again")]
     return {
+        "rates": pair.lab.rates(way, began + BURST, [*marks, *pair.cpe.uses()]),
         "lte_share_before": round(sum(before["lte"]) / (sum(before["lte"]) + sum(before["xdsl"])), 4),
         "away_s": away,
         "back_s": left(pair, way, mended, "lte"),

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from lab.access import LTE, WAYS, XDSL, Access, Profile, Way
-from lab.daemons import OVERFLOW, cpe_daemon, hag_daemon
+from lab.daemons import OVERFLOW, Daemon, cpe_daemon, hag_daemon
 from lab.errors import LabError
 from lab.goodput import Bulk, bulk
 from lab.scenario import Bound, Figures, Progress, Scenario
@@ -75,7 +75,9 @@ def run(family: int, progress: Progress, cells: Sequence[Cell] = CELLS) -> Figur
     for pair in dict.fromkeys(pair for pair, _ in cells):
         rows += measure(pair, [way for of, way in cells if of is pair], family, progress)
     sane = [row["vs_sum"] for row in rows if row["pair"] in {pair.name for pair in PAIRS if pair.sane}]
+    pictures = [row.pop("rates") for row in rows if "rates" in row]
     return {
+        "rates": next(iter(pictures), None),
         "rows": rows,
         "worst_vs_best": min(row["vs_best"] for row in rows),
         "worst_vs_sum": min(sane, default=1.0),
@@ -101,8 +103,10 @@ def measure(pair: Pair, ways: Sequence[Way], family: int, progress: Progress) ->
         cpe.start()
         for way in ways:
             tell(way, "bonded")
-            bonded = together(lab, pair, family, way)
+            bonded, rates = together(lab, cpe, pair, family, way)
             rows.append(as_row(pair, way, family, bonded, plain[way]))
+            if pair.drops:
+                rows[-1]["rates"] = rates
             counters = cpe.status()["counters"]
             if counters.get("opened: bonded", 0) != len(rows):
                 raise LabError(f"the connection was not bonded: {counters}")
@@ -135,16 +139,20 @@ def alone(lab: Lab, pair: Pair, access: Access, family: int, way: Way) -> float:
         return steady(lab, flow, family, way, LATE if late else SETTLES, LATE if late else MEASURED)
 
 
-def together(lab: Lab, pair: Pair, family: int, way: Way) -> float:
-    """bit/s of a bonded connection."""
+def together(lab: Lab, cpe: Daemon, pair: Pair, family: int, way: Way) -> tuple[float, Figures]:
+    """bit/s of a bonded connection, and what `Lab.rates` has of it."""
+    marks = []
     if pair.drops:
         lab.lte.set("down", rate=pair.lte.rate_down)
         lab.lte.set("up", rate=pair.lte.rate_up)
     with bulk(lab, family, way) as flow:
+        began = time.monotonic()
         if pair.drops:
             time.sleep(BEFORE)
             lab.lte.set(rate=pair.drops)
-        return steady(lab, flow, family, way, pair.settles, LATE if pair.late else MEASURED)
+            marks.append((time.monotonic(), f"lte drops to {pair.drops / 1e6:g} Mbit/s"))
+        rate = steady(lab, flow, family, way, pair.settles, LATE if pair.late else MEASURED)
+        return rate, lab.rates(way, began, [*marks, *cpe.uses()])
 
 
 def steady(lab: Lab, flow: Bulk, family: int, way: Way, settles: float, seconds: float) -> float:

@@ -167,6 +167,14 @@ def test_rate_is_reached_and_kept(
     assert statistics.mean(steady) == pytest.approx(rate / 1e6, rel=0.03)
 
 
+def test_rates_have_what_happened_since(lab: Lab) -> None:
+    now = time.monotonic()
+    assert connects(lab, 4)  # so that something is delivered
+    rates = lab.rates("up", now, [(now + 2, "then"), (now + 1, "first"), (now - 1, "before")])
+    assert [what for _, what in rates["marks"]] == ["first", "then"]
+    assert rates["marks"][0][0] == pytest.approx(1, abs=rates["interval"] + 0.01)
+
+
 def test_direct_access_has_nothing_to_set_but_can_be_cut() -> None:
     with Lab(Kind.DIRECT) as lab:
         TcpServer(lab.server)

@@ -24,5 +24,15 @@ def test_accesses_are_stacked_from_the_bottom() -> None:
     assert len(right) / len(left.strip()) == pytest.approx(2.5, abs=0.5)
 
 
+def test_what_has_happened_is_marked_and_told() -> None:
+    text = picture(RATES, 0.1, [(1.25, "xdsl is cut"), (3.75, "it is mended")], width=80, height=20)
+    *lines, first, second = text.splitlines()
+    assert (first, second) == ("a   1.2 s  xdsl is cut", "b   3.8 s  it is mended")
+    # as high as the rates, where the time of the event is
+    columns = {letter: {line.index(letter) for line in lines[1:-3] if letter in line} for letter in "ab"}
+    (left,), (right,) = columns.values()
+    assert (left, right) == (pytest.approx(23, abs=2), pytest.approx(61, abs=2))
+
+
 def test_stacked() -> None:
     assert stacked([[1, 2], [3, 4], [5, 6]]) == [[1, 2], [4, 6], [9, 12]]
