@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from lab.access import LTE, WAYS, XDSL, Access, Cut, Way
 from lab.bonded import Pair
@@ -121,8 +121,7 @@ def access_vanishes_under_a_syn(bench: Bench) -> None:
     bench.until(
         lambda: [flow["state"] for flow in bench.flows(bench.cpe)] == ["held"], lambda: "the router does not hold it"
     )
-    bench.lab.hag.configure([subscriber_route(bench.lab.cpe, "lte")])  # what the operator's routing does then
-    bench.undo(lambda: bench.lab.hag.configure([subscriber_route(bench.lab.cpe, "xdsl")]))
+    reroute(bench)
     with struck(bench, xdsl, DOWN), bench.counts(bench.cpe, "passed: primary link is down"):
         listener.settimeout(COPY)
         server = listener.accept()[0]
@@ -131,6 +130,31 @@ def access_vanishes_under_a_syn(bench: Bench) -> None:
         client.settimeout(PATIENCE)
         exchange(Ends(client, server))
         equal("flows on the router", bench.flows(bench.cpe), [])
+
+
+@row("11k", "new connections once the primary access is gone in silence", setup=failing, slow=True)
+def access_vanishes_before_a_syn(bench: Bench) -> None:
+    """They go by the other access as soon as the router has found out that nothing is answered over this one."""
+    exchange(bench.connect(), 100_000)  # from which it knows whom to ask
+    bench.until(lambda: all(link["answers"] for link in links(bench)), lambda: f"no answers over both: {links(bench)}")
+    bench.lab.xdsl.blackhole(True)
+    bench.undo(lambda: mend(bench, bench.lab.xdsl))
+    reroute(bench)
+    began = time.monotonic()
+    ends = bench.connect()
+    expect(time.monotonic() - began < COPY, f"it takes {time.monotonic() - began:.1f} s")
+    exchange(ends)
+
+
+def links(bench: Bench) -> list[dict[str, Any]]:
+    found: Any = bench.cpe.control("links")
+    return list(found)
+
+
+def reroute(bench: Bench) -> None:
+    """What the operator's routing does when the primary access is gone."""
+    bench.lab.hag.configure([subscriber_route(bench.lab.cpe, "lte")])
+    bench.undo(lambda: bench.lab.hag.configure([subscriber_route(bench.lab.cpe, "xdsl")]))
 
 
 def access_of(bench: Bench) -> Access:

@@ -289,6 +289,20 @@ FAULTS = (
         rows=("3p",),
     ),
     Mutation(
+        name="a loss that no device shows is not found",
+        file="cpe/health.py",
+        old="            line.die(now)\n",
+        new="            pass\n",
+        rows=("11k",),
+    ),
+    Mutation(
+        name="what is not bonded stays on a link that is down",
+        file="cpe/accesses.py",
+        old="self._routing.arrange(routes(self._config, self.links.states(), default))",
+        new="self._routing.arrange(routes(self._config, self.links.states(), None))",
+        rows=("11k",),
+    ),
+    Mutation(
         name="where what is not bonded began is forgotten",
         file="nftables/hybrid-cpe.nft",
         old="ct reply ip daddr vmap @began",
