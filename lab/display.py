@@ -5,8 +5,9 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,14 +20,19 @@ def show(scenario: Scenario, family: int, figures: Figures) -> None:
     """What is printed for people."""
     console = Console()
     console.print(f"{scenario.name}, IPv{family}: {scenario.summary}", highlight=False)
-    if rows := figures.get("rows"):
+    tables = {
+        name: value
+        for name, value in figures.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    }
+    for rows in tables.values():
         console.print(table_of_rows(rows) if "row" in rows[0] else table_of_figures(rows))
     bounds = {bound.figure: bound for bound in scenario.bounds}
     table = Table()
     for heading in ("figure", "value", "bound", ""):
         table.add_column(heading)
     for name, value in figures.items():
-        if name in ("rates", "rows"):
+        if name == "rates" or name in tables:
             continue
         bound = bounds.get(name)
         verdict = "" if bound is None else "met" if bound.met(figures) else "MISSED"
@@ -52,9 +58,12 @@ def table_of_rows(rows: list[dict[str, Any]]) -> Table:
 
 def table_of_figures(rows: list[dict[str, Any]]) -> Table:
     """Rows of figures that all have the same names."""
-    table = Table()
+    table = Table(box=box.SIMPLE, padding=0)  # which leaves ten columns room on eighty characters
     for name, value in rows[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+        words = name.split("_")
+        widest = max(map(len, [*words, *(str(row[name]) for row in rows)]))
+        justify: Literal["left", "right"] = "left" if isinstance(value, str) else "right"
+        table.add_column("\n".join(words), justify=justify, min_width=widest)
     for row in rows:
         table.add_row(*map(str, row.values()))
     return table

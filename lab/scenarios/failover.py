@@ -66,7 +66,8 @@ class Gaps:
 
 
 def run(family: int, progress: Progress) -> Figures:
-    rows = []
+    rows: list[Figures] = []
+    connects: list[Figures] = []
     figures: Figures = {}
     for fault in (CUT, BLACKHOLE):
         for name in ("xdsl", "lte"):
@@ -78,15 +79,24 @@ def run(family: int, progress: Progress) -> Figures:
                     figures["rates"] = gaps.rates
         progress(f"new connections after a {fault.name} of xdsl, IPv{family}")
         times = new_connections(family, fault, TRIES)
-        figures[f"new_connection_{fault.name}_ms_p95"] = percentile(times, 95)
+        connects.append(
+            {
+                "fault": f"{fault.name}-xdsl",
+                "connect_ms_p50": percentile(times, 50),
+                "connect_ms_p95": percentile(times, 95),
+                "tries": len(times),
+            }
+        )
     cuts = [row for row in rows if row["fault"].startswith(CUT.name)]
     return {
         "faults": rows,
+        "new-connection": connects,
         **figures,
         "cut_gap_ms_p95": max(row["gap_ms_p95"] for row in cuts),
         "blackhole_gap_ms_p95": max(row["gap_ms_p95"] for row in rows if row not in cuts),
         "back_ms_p95": max(row["back_ms_p95"] for row in rows),
         "lost_bytes": sum(row["lost_bytes"] for row in rows),
+        "connect_ms_p95": max(row["connect_ms_p95"] for row in connects),
     }
 
 
@@ -210,8 +220,7 @@ SCENARIO = Scenario(
         Bound("cut_gap_ms_p95", at_most=300),
         Bound("blackhole_gap_ms_p95", at_most=500),
         Bound("back_ms_p95", at_most=2000),
-        Bound("new_connection_cut_ms_p95", at_most=1000),
-        Bound("new_connection_blackhole_ms_p95", at_most=1000),
+        Bound("connect_ms_p95", at_most=1000),
         Bound("lost_bytes", at_most=0),
     ),
 )
