@@ -112,13 +112,17 @@ class Links:
         return {name: known.device for name, known in self._known.items() if known.device}
 
     def aims(self, gateways: Collection[str]) -> dict[str, Aim]:
-        """Who is to be asked over which link, by the HAG's addresses: over IPv4 if that can be, as it takes less."""
+        """Who is to be asked over which link, by the HAG's addresses: over IPv4 if that can be, as it takes less.
+
+        Of several addresses of a family it is the first, as for subflows.
+        """
         aims = {}
         for link in self._config.links:
             if self.why_unasked(link, gateways) is None:
                 usable = self._shown_up(link)
                 assert usable
-                family, target = min((family_of(it), it) for it in gateways if family_of(it) in usable.addresses)
+                target = min((it for it in gateways if family_of(it) in usable.addresses), key=family_of)
+                family = family_of(target)
                 aims[link.name] = Aim(usable.device, usable.addresses[family], target)
         return aims
 

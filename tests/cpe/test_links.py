@@ -198,6 +198,13 @@ def test_who_is_asked_over_which_link() -> None:
     assert box.links.why_unasked(box.lte, [HAG4]) == "probe_interval is 0"
 
 
+def test_of_several_addresses_the_first_is_asked_as_subflows_go_there() -> None:
+    box = Box(ppp0=PPP, wwan0=WWAN)
+    box.look()
+    aims = box.links.aims([HAG6, "203.0.113.9", HAG4])
+    assert [aim.target for aim in aims.values()] == ["203.0.113.9", "203.0.113.9"]
+
+
 def test_a_link_over_which_nobody_answers_is_down_but_keeps_its_routes() -> None:
     box = Box(ppp0=PPP, wwan0=WWAN)
     box.look()
