@@ -15,10 +15,11 @@ from typing import Final
 WINDOW: Final = 0.4  # seconds over which what is carried is averaged: shorter bursts fill no link
 _FULL: Final = 0.85  # of its rate; more is hard to tell from all of it, since TCP gives way now and then
 _HALF: Final = 0.5  # of its rate, below which packets wait for other reasons than this link's load
+_USED: Final = 0.25  # of a learned rate, below which they do, surely: more may be all that a line carries by now
 _GROWN, _GROWN_BY = 1.5, 0.03  # round trips of which packets wait: times the best one, and seconds more than it
 _HALF_LIFE_RATE: Final = 86400.0  # seconds in which half of a learned rate is forgotten
 _HALF_LIFE_TRIP: Final = 3600.0  # and in which the best round trip doubles
-_TRICKLE: Final = 500_000  # bit/s: nobody learns from less what a link can carry
+TRICKLE: Final = 500_000  # bit/s: nobody learns from less what a link can carry
 _YIELD: Final = 0.1  # of the difference, at each look: how fast a learned rate comes down where packets wait
 
 
@@ -43,7 +44,7 @@ class Way:
 
     @property
     def rate(self) -> float | None:
-        return self.configured or (self._learned if self._learned > _TRICKLE else None)
+        return self.configured or (self._learned if self._learned > TRICKLE else None)
 
     @property
     def load(self) -> float:
@@ -95,8 +96,9 @@ class Capacity:
             return
         older = carried.rtt if self.best is None else self.best * 2 ** (carried.seconds / _HALF_LIFE_TRIP)
         self.best = min(carried.rtt, older)
-        if self._waits():
-            max(self.down, self.up, key=lambda way: way.load).yields()
+        most = max(self.down, self.up, key=lambda way: way.load)
+        if self._waits() and most.load >= _USED:
+            most.yields()
 
     def pause(self) -> None:
         self.down.pause()

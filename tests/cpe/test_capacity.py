@@ -84,6 +84,16 @@ def test_a_rate_that_was_learned_comes_down_to_what_it_carries_while_packets_wai
     assert line.learned == pytest.approx(8, rel=0.01)
 
 
+def test_a_longer_way_is_no_queue() -> None:
+    """It has another route, or the HAG is busy: where little is carried nothing is lost of what was learned."""
+    line = Line()
+    line.carries(20, rtt=20)
+    line.carries(0.1, rtt=20)
+    assert line.carries(0.1, 60, up=0.01, rtt=60) is None
+    assert line.carries(4, 60, rtt=60) is None
+    assert line.learned == pytest.approx(20, rel=0.01)
+
+
 def test_packets_that_wait_for_others_than_this_links_load() -> None:
     line = Line(20, 5)
     line.carries(1, rtt=30)
