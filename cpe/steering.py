@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from common.config import CpeConfig
 from common.policy import Steering as Mode
-from cpe.capacity import Capacity, Carried, rate
+from cpe.capacity import TRICKLE, Capacity, Carried, rate
 
 _FITS: Final = 0.7  # of the rate of fewer links: what all carry goes on these again
 _FITS_FOR: Final = 3.0  # seconds that it must
@@ -272,14 +272,18 @@ class _Overflow:
 
 
 def _fits(candidates: Sequence[_Candidate], count: int) -> str | None:
-    """How what all of them carry goes on the first ones; None if it does not."""
+    """How what all of them carry goes on the first ones; None if it does not.
+
+    A rate that is not known is that of which nobody learns: the way has never had more to carry, such as a download's
+    acknowledgements.
+    """
     fewer = candidates[:count]
     if all(it.capacity.full() for it in fewer):
         return None
     totals = []
     for ways in ([it.capacity.down for it in candidates], [it.capacity.up for it in candidates]):
         total = sum(way.mean for way in ways)
-        if total > _FITS * sum(way.rate or 0.0 for way in ways[:count]):
+        if total > _FITS * sum(way.rate or TRICKLE for way in ways[:count]):
             return None
         totals.append(rate(total))
     return f"{totals[0]} down and {totals[1]} up fit on {' and '.join(it.name for it in fewer)}"

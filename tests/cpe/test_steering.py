@@ -6,6 +6,7 @@ A line is what happens (>>) or what is decided (<<). `>> xdsl 20 for 1` lets xds
 xdsl carries 20 and 5 Mbit/s and is the primary link, lte 30 and 10.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 from common import config
@@ -55,8 +56,11 @@ def parsed(mode: str, more: str = LTE) -> config.CpeConfig:
 class Player:
     """Steering with a clock; all links are up at first and have been looked at once."""
 
-    def __init__(self, mode: str, more: str = LTE) -> None:
-        self.steering = Steering(parsed(mode, more))
+    def __init__(self, mode: str, more: str = LTE, *, without_rates: bool = False) -> None:
+        cpe = parsed(mode, more)
+        if without_rates:
+            cpe = replace(cpe, links=tuple(replace(link, rate_down=None, rate_up=None) for link in cpe.links))
+        self.steering = Steering(cpe)
         self.names = list(self.steering.capacities)
         self.up = set(self.names)
         self.load = dict.fromkeys(self.names, (0.0, 0.0))
@@ -193,6 +197,22 @@ def test_a_full_link_that_is_tried_without_for_a_while_comes_back_beside_its_hel
     player.play(*FULL, ">> lte 30 for 1")
     player.play(">> demote xdsl", "<< xdsl backup: it drags others down", ">> xdsl 0 for 4")
     player.play(">> restore", "<< xdsl carry: comes first", ">> xdsl 20 for 5")
+
+
+def test_without_rates_help_comes_goes_and_rests_as_well() -> None:
+    """The way up has carried acknowledgements and nothing else, so nobody knows what it can."""
+    player = Player("overflow", without_rates=True)
+    player.play(">> xdsl 10 0.2 for 0.3", "<< lte carry: xdsl carries 7.5 Mbit/s of 7.5 Mbit/s down")
+    player.play(">> lte 3 0.06 for 1", ">> xdsl 7 0.14 for 10", ">> lte 0 0.001 for 0.4", ">> xdsl 0.1 0.002 for 2.8")
+    player.play(">> for 0.5", "<< lte backup: 100 kbit/s down and 3 kbit/s up fit on xdsl")
+    assert player.steering.resting
+    player.play(">> xdsl 9 0.18 for 0.4", "<< lte carry: xdsl carries 9 Mbit/s of 10 Mbit/s down")
+
+
+def test_an_upload_over_a_way_whose_rate_is_not_known_does_not_fit_on_it() -> None:
+    player = Player("overflow", without_rates=True)
+    player.play(">> xdsl 10 0.2 for 0.3", "<< lte carry: xdsl carries 7.5 Mbit/s of 7.5 Mbit/s down")
+    player.play(">> lte 0 0.3 for 0.4", ">> xdsl 0 0.1 for 10")
 
 
 # The others
