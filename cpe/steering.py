@@ -149,7 +149,9 @@ class Steering:
                 changes += [
                     Change(mode, name, choice)
                     for name, choice in self._choices[mode].items()
-                    if name not in before or before[name].use is not choice.use
+                    if name not in before
+                    or before[name].use is not choice.use
+                    or (choice.reason != before[name].reason and choice.reason == self.demoted.get(name))
                 ]
         return changes
 

@@ -98,6 +98,8 @@ class Player:
                 self.steering.restricted = {name: (Allowed(" ".join(allowed)), "the quota is used up")}
             case ["demote", name]:
                 self.steering.demoted = {name: "it drags others down"}
+            case ["try", "without", name]:
+                self.steering.demoted = {name: "tried without it"}
             case ["leave", *names]:
                 self.steering.leaving = names
             case ["restore"]:
@@ -404,5 +406,20 @@ def test_a_link_that_is_demoted_may_have_to_leave_first() -> None:
         "<< lte none: it drags others down",
         ">> leave",
         "<< lte backup: it drags others down",
+        ">> restore",
+    )
+
+
+def test_what_a_trial_has_shown_is_told_though_the_link_is_a_backup_all_the_while() -> None:
+    Player("overflow").play(
+        ">> leave lte",
+        ">> try without lte",
+        "<< lte none: tried without it",
+        ">> leave",
+        "<< lte backup: tried without it",
+        ">> for 2",
+        ">> demote lte",
+        "<< lte backup: it drags others down",
+        ">> for 2",
         ">> restore",
     )
