@@ -47,7 +47,7 @@ _VOTES: Final = 16  # that an announced address can be ahead of others
 _GONE: Final = 3  # refusals in a row by which the kernel says that there is no such connection
 _FIRST: Final = 0  # address id of a connection's first subflow
 _AT_ONCE: Final = 100  # connections whose plan is carried out in one go
-_AGAIN: Final = 1.0  # seconds until a priority is told once more: it goes in one ACK, which nobody confirms
+_AGAIN: Final = (1.0, 3.0, 9.0)  # seconds until a priority is told again, each: it goes in one ACK, never confirmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ class _Subflow:
     asked: tuple[Endpoint, Endpoint] | None = None  # last; the kernel keeps the id for that address until it is left
     wait: float = _FIRST_WAIT
     backup: bool | None = False  # None: ordered as one, but not every kernel takes that flag
+    told: Prioritize | None = None  # last
     refusals: int = 0
 
 
@@ -112,9 +113,13 @@ class _Known:
     first: bytes = b""  # what was told of the first subflow, once established: read only where it is wanted
     first_lost: bool = False  # its address is not the primary link's any more
     first_up: bool = True
-    first_backup: bool = False
+    first_told: Prioritize | None = None  # last; as long as nothing was it is no backup
     subflows: dict[int, _Subflow] = field(default_factory=dict)  # the others, by link id
     dead_since: float | None = None  # when the last subflow went down
+
+    @property
+    def first_backup(self) -> bool:
+        return self.first_told is not None and self.first_told.backup
 
 
 @dataclass(slots=True)
@@ -154,7 +159,8 @@ class Joins:
         self._lanes: dict[Lane, Lane] = {}
         self._unsettled: deque[int] = deque()  # whose plan may have changed
         self._unsettled_since = 0.0
-        self._repeats: deque[tuple[float, Prioritize]] = deque()  # to be told once more, in the order of time
+        # to be told again, in the order of time: the first time, the second and so on
+        self._repeats: list[deque[tuple[float, Prioritize]]] = [deque() for _ in _AGAIN]
         self.grown_now = 0  # connections
 
     def links_of(self, token: int) -> tuple[str, ...]:
@@ -280,8 +286,8 @@ class Joins:
         """When retry() has something to do."""
         waits = min(self._retries.values(), default=None)
         unsettled = self._unsettled_since if self._unsettled else None
-        repeat = self._repeats[0][0] if self._repeats else None
-        return min((when for when in (waits, unsettled, repeat) if when is not None), default=None)
+        repeats = (waiting[0][0] for waiting in self._repeats if waiting)
+        return min((when for when in (waits, unsettled, *repeats) if when is not None), default=None)
 
     def retry(self, now: float) -> list[Order]:
         """Orders for subflows whose wait is over, and for some of those whose plan has changed."""
@@ -292,12 +298,7 @@ class Joins:
                 orders += self._leave_unwanted(token, changed)
                 orders += self._orders(token, changed)
                 orders += self._priorities(token, changed, now)
-        for _ in range(min(_AT_ONCE, len(self._repeats))):
-            if self._repeats[0][0] > now:
-                break
-            _, order = self._repeats.popleft()
-            if self._holds(order):
-                orders.append(order)
+        orders += self._told_again(now)
         for (token, link), when in list(self._retries.items()):
             if when <= now:
                 del self._retries[token, link]
@@ -345,16 +346,32 @@ class Joins:
         if self._primary is not None and known.first_up:
             backup = self._use(known, self._primary) is not Use.CARRY
             if backup != known.first_backup:
-                known.first_backup = backup
-                orders.append(Prioritize(token, *ends(known.first), backup))
+                known.first_told = Prioritize(token, *ends(known.first), backup)
+                orders.append(known.first_told)
         for id, subflow in known.subflows.items():
             if id in self._links and subflow.ends is not None:
                 backup = self._use(known, self._links[id]) is not Use.CARRY
                 if backup != subflow.backup:
                     subflow.backup = backup
-                    orders.append(Prioritize(token, *subflow.ends, backup))
-        self._repeats.extend((now + _AGAIN, order) for order in orders)
+                    subflow.told = Prioritize(token, *subflow.ends, backup)
+                    orders.append(subflow.told)
+        self._repeats[0].extend((now + _AGAIN[0], order) for order in orders)
         return list(orders)
+
+    def _told_again(self, now: float) -> list[Prioritize]:
+        """Some of those whose time has come."""
+        orders = []
+        for place, waiting in enumerate(self._repeats):
+            for _ in range(min(_AT_ONCE, len(waiting))):
+                if waiting[0][0] > now:
+                    break
+                _, order = waiting.popleft()
+                if not self._holds(order):
+                    continue
+                orders.append(order)
+                if place + 1 < len(_AGAIN):
+                    self._repeats[place + 1].append((now + _AGAIN[place + 1], order))
+        return orders
 
     def _holds(self, order: Prioritize) -> bool:
         """Whether it is what was last ordered of a subflow that is still there."""
@@ -362,9 +379,9 @@ class Joins:
         if known is None:
             return False
         if order.local.id == _FIRST:
-            return known.first_up and known.first_backup == order.backup
+            return known.first_up and known.first_told is order
         subflow = known.subflows.get(order.local.id)
-        return subflow is not None and subflow.ends == (order.local, order.remote) and subflow.backup == order.backup
+        return subflow is not None and subflow.ends == (order.local, order.remote) and subflow.told is order
 
     def _leave_unwanted(self, token: int, known: _Known) -> list[Order]:
         """Closes what is on links that are to have no subflows; a first subflow stays, as a backup."""

@@ -616,19 +616,22 @@ FIRST_CARRIES = "<< carry 1 198.51.100.2 port 40000 id 0"
 
 
 def test_a_backup_is_ordered_as_one_and_told_to_be_one() -> None:
-    """Not every kernel takes the flag of the order; nobody confirms what is told, so it is told twice."""
+    """Not every kernel takes the flag of the order; nobody confirms what is told, so it is told several times."""
     player = Player(LTE)
     player.play(STANDBY, *READY4, f"{LTE4} as a backup", ">> subflow 1 lte", LTE_STANDS_BY)
     assert player.joins.backups_of(1) == ["lte"]
     assert player.joins.next_retry() == player.now + 1
-    player.play(">> after 0.99", ">> after 0.01", LTE_STANDS_BY, ">> after 3600")
+    player.play(">> after 0.99", ">> after 0.01", LTE_STANDS_BY, ">> after 2.99", ">> after 0.01", LTE_STANDS_BY)
+    assert player.joins.next_retry() == player.now + 9
+    player.play(">> after 9", LTE_STANDS_BY, ">> after 3600")
     assert player.joins.next_retry() is None
 
 
 def test_a_subflow_becomes_a_backup_and_carries_again() -> None:
     player = Player(LTE)
     player.play(*READY4, LTE4, ">> subflow 1 lte", STANDBY, LTE_STANDS_BY, ">> after 1", LTE_STANDS_BY, STANDBY)
-    player.play(">> plan xdsl=carry lte=carry", LTE_CARRIES, ">> after 1", LTE_CARRIES, ">> after 3600")
+    player.play(">> plan xdsl=carry lte=carry", LTE_CARRIES, ">> after 1", LTE_CARRIES, ">> after 3", LTE_CARRIES)
+    player.play(">> after 9", LTE_CARRIES, ">> after 3600")
     assert player.joins.backups_of(1) == []
 
 
@@ -638,6 +641,15 @@ def test_what_is_out_of_date_is_not_told_again() -> None:
     player.play(">> plan xdsl=carry lte=carry", LTE_CARRIES, ">> after 0.5", ">> after 0.5", LTE_CARRIES)
     player.play(STANDBY, LTE_STANDS_BY, ">> closed 1", ">> after 3600")
     assert player.joins.next_retry() is None
+
+
+def test_what_changes_to_and_fro_is_told_again_of_the_last_time_only() -> None:
+    player = Player(LTE)
+    player.play(*READY4, LTE4, ">> subflow 1 lte", STANDBY, LTE_STANDS_BY, ">> after 0.2")
+    player.play(">> plan xdsl=carry lte=carry", LTE_CARRIES, ">> after 0.2", STANDBY, LTE_STANDS_BY)
+    player.play(
+        ">> after 0.6", ">> after 0.2", ">> after 0.2", LTE_STANDS_BY, ">> after 2.9", ">> after 0.1", LTE_STANDS_BY
+    )
 
 
 def test_the_first_subflow_becomes_a_backup_and_carries_again() -> None:
@@ -724,10 +736,12 @@ def test_a_plan_is_carried_out_a_hundred_connections_at_a_time() -> None:
     while player.joins.next_retry() == player.now:
         counts.append(len(player.joins.retry(player.now)))
     assert counts == [100, 100, 50]
-    player.now += 1
-    while player.joins.next_retry() is not None:
-        counts.append(len(player.joins.retry(player.now)))
-    assert counts == [100, 100, 50] * 2
+    for pause in (1, 3, 9):
+        player.now += pause
+        while player.joins.next_retry() == player.now:
+            counts.append(len(player.joins.retry(player.now)))
+    assert counts == [100, 100, 50] * 4
+    assert player.joins.next_retry() is None
 
 
 # News that is lost
