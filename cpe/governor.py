@@ -11,7 +11,10 @@ is throttled, bloated or lossy can cost more than it carries. None of its own fi
     verdict     more than before: it stays backup. Else it was needed; the next trial is later than this one was
     return      after a while, and ever later, a link that is backup is used again: if more arrives, it stays in use
 
-Where the applications are the limit a trial finds no difference, and there the link may as well stay in use.
+Where the applications are the limit a trial finds no difference, and there the link may as well stay in use. Where
+they come in bursts it may find any: perhaps they just wanted more, or less. What all wait for is never idle itself, so
+if the link was, it is not sure that it was to blame; nor is it any more once the others have had room. When they are
+full for a while after that, more is wanted than they carry, and the link is tried again at once.
 
 What arrives is what the LAN gets and sends: on the links there is more, since what is late on one is sent again over
 another. But where one link is left, what that carries of an upload is what counts: of what the LAN has sent, some waits
@@ -40,6 +43,10 @@ _SUSPECT: Final = 0.95  # of what the best link has carried, of which 2 % is wha
 _DOUBTED: Final = 1.0  # seconds of that before a trial: what is compared then is from after a sudden change
 _BETTER: Final = 1.05  # times as much as before, which no noise is
 _NEEDED: Final = 0.85  # of what it was before: a trial need not go on
+_FULL: Final = 0.85  # of the best link in use: perhaps more is wanted than it carries
+_FULL_FOR: Final = 4.0  # seconds after which that is no burst
+_ROOM: Final = 0.5  # of it: less is wanted
+_IDLE: Final = 0.25  # of what it carries in the mean: for that while it is not what all wait for
 _QUIET: Final = 200e3  # bit/s: less is not worth a trial
 _TAKES_PART: Final = 0.01  # of the whole
 
@@ -71,6 +78,7 @@ class _Link:
     wait: float = _FIRST_WAIT
     since: float = 0.0  # in use
     whole: float = 0.0  # bit/s when it was last found to be needed
+    unsure: bool = False  # whether it was this link that made what was found
 
 
 @dataclass(slots=True)
@@ -80,6 +88,7 @@ class _Trial:
     way: int  # 0 is down, 1 is up: where more was carried
     before: Rates
     began: float
+    sure: bool = True  # what is found is about the link: it was never idle while it was in use
     settled: float | None = None
 
 
@@ -99,6 +108,7 @@ class Governor:
         self._trial: _Trial | None = None
         self._changed = 0.0  # when what is in use changed last
         self._suspected: float | None = None  # since then
+        self._full: float | None = None  # since then the links in use are, beside others that are demoted
         self._trips = NO_TRIPS
 
     @property
@@ -137,10 +147,12 @@ class Governor:
     def _forget(self, carried: Mapping[str, Carried], now: float) -> None:
         """Other links, or nothing to look at for a while: what was found out before says nothing any more."""
         self._history.clear()
-        self._trial = self._suspected = None
+        self._trial = self._suspected = self._full = None
         self._changed = now
         still = {name: why for name, why in self.demoted.items() if name in carried and why != TRIED}
         self.demoted = still if len(still) < len(carried) else {}  # one has to carry
+        for name in self.demoted:
+            self._links[name].unsure = True
 
     def _learn(self, now: float) -> None:
         faded = 0.5 ** (LOOK / _FADES)
@@ -172,6 +184,10 @@ class Governor:
         rates = self._rates(now - _WINDOW)
         whole = self._whole(now - _WINDOW)
         way = 0 if whole[0] >= whole[1] else 1
+        used = [name for name in rates if name not in self.demoted]
+        bests = {name: self._links[name].best[way] for name in used}
+        best = max(bests.values(), default=0.0)
+        self._recall(whole[way], best, now)
         if whole[way] < _QUIET:
             self._suspected = None
             return
@@ -181,15 +197,13 @@ class Governor:
             del self.demoted[name]
             self._begin(_Trial(name, without=False, way=way, before=whole, began=now))
             return
-        used = [name for name in rates if name not in self.demoted]
         if not used:  # what arrives comes over no link of ours
             self._suspected = None
             return
         # a link that waits for another one may carry nothing for a while, and has its part in it all the same
         lately = self._rates(now - _PATIENCE - _WINDOW)
         takes_part = [name for name in used if lately[name][way] >= _TAKES_PART * max(whole[way], _QUIET)]
-        bests = {name: self._links[name].best[way] for name in used}
-        if len(takes_part) < 2 or whole[way] >= _SUSPECT * max(bests.values()):
+        if len(takes_part) < 2 or whole[way] >= _SUSPECT * best:
             self._suspected = None
             return
         self._suspected = self._suspected or now
@@ -202,14 +216,34 @@ class Governor:
             name = min(due, key=lambda name: (name == self._primary, rates[name][way]))
             self.demoted[name] = TRIED
             self._left[name] = now
-            self._begin(_Trial(name, without=True, way=way, before=whole, began=now))
+            sure = self._is_busy(name, way, now - _WINDOW)
+            self._begin(_Trial(name, without=True, way=way, before=whole, began=now, sure=sure))
+
+    def _recall(self, whole: float, best: float, now: float) -> None:
+        """Has links come back of which nothing is sure, once more is wanted than the others carry, and that lasts."""
+        demoted = [self._links[name] for name in self.demoted]
+        if whole < _FULL * best:
+            self._full = None
+            for link in demoted:
+                link.unsure = link.unsure or whole < _ROOM * best
+            return
+        self._full = now if self._full is None else self._full
+        if now - self._full >= _FULL_FOR:
+            for link in demoted:
+                link.due = min(link.due, now) if link.unsure else link.due
+
+    def _is_busy(self, name: str, way: int, since: float) -> bool:
+        """Whether the link has carried something in each two looks since then."""
+        carried = [links[name][way] for when, links, _ in self._history if when >= since - LOOK / 2]
+        steps = [later - sooner for sooner, later in zip(carried, carried[2:], strict=False)]
+        return bool(steps) and min(steps) > _IDLE * sum(steps) / len(steps)
 
     @staticmethod
     def _may_try(link: _Link, whole: float, now: float) -> bool:
         return now >= link.due or whole < _COLLAPSE * link.whole
 
     def _begin(self, trial: _Trial) -> None:
-        self._trial, self._suspected = trial, None
+        self._trial, self._suspected, self._full = trial, None, None
         self._changed = trial.began
 
     def _judge(self, trial: _Trial, now: float) -> None:
@@ -224,6 +258,7 @@ class Governor:
         if trial.without:
             self._after_without(trial, whole, now)
         else:
+            trial.sure = self._is_busy(trial.link, trial.way, min(trial.settled, now - _STARTS))
             self._after_with(trial, whole, now)
         self._trial = None
         self._changed = now
@@ -247,7 +282,7 @@ class Governor:
         if _is_better(whole, trial.before, trial.way):
             if now - link.since >= _PROVED:
                 link.wait = _FIRST_WAIT
-            self._demote(trial.link, trial.before[trial.way], whole[trial.way], now)
+            self._demote(trial, trial.before[trial.way], whole[trial.way], now)
             return
         del self.demoted[trial.link]
         link.whole = trial.before[trial.way]
@@ -260,12 +295,12 @@ class Governor:
             link.due, link.since = now + _FIRST_WAIT, now
             return
         self._left[trial.link] = now
-        self._demote(trial.link, whole[trial.way], trial.before[trial.way], now)
+        self._demote(trial, whole[trial.way], trial.before[trial.way], now)
 
-    def _demote(self, name: str, with_it: float, without_it: float, now: float) -> None:
-        link = self._links[name]
-        self.demoted[name] = f"with it {_megabits(with_it)}, without it {_megabits(without_it)}"
-        link.due = now + link.wait
+    def _demote(self, trial: _Trial, with_it: float, without_it: float, now: float) -> None:
+        link = self._links[trial.link]
+        self.demoted[trial.link] = f"with it {_megabits(with_it)}, without it {_megabits(without_it)}"
+        link.due, link.unsure = now + link.wait, not trial.sure
         link.wait = min(_LONGER * link.wait, _LONGEST_WAIT)
 
 

@@ -2,6 +2,7 @@
 """Links that make the whole slower: a model of throttled, lossy and idle links in, what is demoted when out."""
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -136,6 +137,63 @@ def test_where_the_application_is_the_limit_nothing_is_lost_and_trials_get_rare(
     diary = line.run(1200)
     assert all(demoted in ({}, {"lte": TRIED}, {"xdsl": TRIED}) for _, demoted in diary)
     assert len([when for when, _ in diary if when > 600]) <= 12
+
+
+class Bursts:
+    """An application that wants all there is for some seconds and next to nothing for others, over links of a model."""
+
+    def __init__(self, model: Model, wanted: float, not_wanted: float, seed: int) -> None:
+        self.model = model
+        self.seconds = itertools.cycle((wanted, not_wanted))
+        self.random = random.Random(seed)
+        self.wants = False
+        self.until = 0.0
+
+    def __call__(self, now: float, used: frozenset[str]) -> dict[str, tuple[float, float]]:
+        while now >= self.until:
+            self.wants = not self.wants
+            self.until = max(self.until, now) + next(self.seconds) * self.random.uniform(0.7, 1.3)
+        return self.model(now, used) if self.wants else only(used, xdsl=0.3, lte=0.0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "not_wanted", "seed"), [(1, 1.5, 1), (2, 5, 0), (3, 3, 2), (5, 1.5, 1), (10, 1.5, 1), (10, 3, 1)]
+)
+def test_what_an_application_in_bursts_has_taught_does_not_hold_for_a_download(
+    wanted: float, not_wanted: float, seed: int
+) -> None:
+    """Without LTE there was more or with it less, since more or less was wanted just then."""
+    line = Line(Bursts(healthy, wanted, not_wanted, seed), RATES)
+    diary = line.run(400)
+    assert any("lte" in demoted and demoted["lte"] != TRIED for _, demoted in diary)
+    line.model = healthy
+    assert all(when < 10 for when, _ in line.run(320))
+    assert line.governor.demoted == {}
+
+
+def test_a_throttled_link_costs_little_of_many_downloads() -> None:
+    downloads = Bursts(throttled, 60, 30, 0)
+    with_it = []
+
+    def noted(now: float, used: frozenset[str]) -> dict[str, tuple[float, float]]:
+        carried = downloads(now, used)
+        if downloads.wants:
+            with_it.append("lte" in used)
+        return carried
+
+    Line(noted, RATES).run(1800)
+    assert sum(with_it) < 0.04 * len(with_it)
+
+
+def test_after_a_while_of_nothing_a_link_is_tried_again_once_much_is_wanted() -> None:
+    line = Line(throttled, RATES)
+    line.run(600)
+    assert "lte" in line.governor.demoted
+    line.now += 30.0  # nobody looks
+    line.model = lambda _now, used: only(used, xdsl=27.0, lte=20.0)
+    diary = line.run(100)
+    assert [demoted for _, demoted in diary] == [{}]
+    assert diary[0][0] < 8
 
 
 def test_more_to_carry_in_the_middle_of_a_trial_is_found_out_soon() -> None:
