@@ -189,8 +189,8 @@ class Accesses:
             self._aim()
         if health.verdicts != before:
             self._update()
-        if health.unanswered != self._deaf:
-            self._deaf = health.unanswered
+        if health.unanswered(now) != self._deaf:
+            self._deaf = not self._deaf
             if self._deaf:
                 log.warning("the HAG answers no echo requests: a loss that no device shows is left to TCP")
         self._wait()

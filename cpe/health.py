@@ -27,6 +27,7 @@ _NUMBERS: Final = 20.0  # packets a second that show life; fewer may be the mode
 _PATIENCE: Final = 0.1  # seconds that an answer may take, at least
 _ATTENTION: Final = 2.0  # seconds from a silence on in which a witness is looked for all the time
 _KEPT: Final = 5.0  # seconds after which a probe without an answer is lost
+_OLD: Final = 3  # probes more that are due then, without any answer, after which no round trip is known
 _WITNESS: Final = 3  # answers for each probe without one, over a link that is a witness
 _BACK: Final = 3  # answers that bring a dead link back
 _DEAF: Final = 40  # probes over a link without any answer after which they become rare
@@ -71,6 +72,7 @@ class _Line:
     lost: int = 0
     proven: bool = False  # the HAG has answered over it
     answered: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))  # when such probes were sent
+    latest: float = NEVER  # when the last one of them was sent, or from when on the link is judged
     rtt: float | None = None
     smoothed: float = 0.0
     varies: float = 0.0
@@ -87,7 +89,7 @@ class _Line:
 
     def begin(self, now: float) -> None:
         """From here on it is judged, and alive until shown otherwise."""
-        self.heard = self.next = now
+        self.heard = self.next = self.latest = now
         self.waiting.clear()
         self.answered.clear()
         self.packets = self.suspect = self.dead = None
@@ -116,6 +118,7 @@ class _Line:
         self.proven = True
         self.heard = max(self.heard, when, sent)
         self.answered.append(sent)
+        self.latest = max(self.latest, sent)
         rtt = when - sent
         if rtt < 0.0:  # the clock has been set meanwhile
             rtt = self.smoothed
@@ -258,16 +261,15 @@ class Health:
         """Why, of those that are dead."""
         return {name: line.dead for name, line in self._lines.items() if line.dead is not None}
 
-    @property
-    def unanswered(self) -> bool:
-        """Whether the HAG seems not to answer echo requests at all."""
+    def unanswered(self, now: float) -> bool:
+        """Whether the HAG seems not to answer echo requests at all, or not any more."""
         lines = self._lines.values()
-        return bool(lines) and all(line.probes >= _DEAF and not line.proven for line in lines)
+        return bool(lines) and all(self._is_old(line, now) if line.proven else line.probes >= _DEAF for line in lines)
 
-    def rtt(self, link: str) -> float | None:
-        """Seconds, smoothed; None while nothing is known of it."""
+    def rtt(self, link: str, now: float) -> float | None:
+        """Seconds, smoothed; None while nothing is known of it, or of late."""
         line = self._known.get(link)
-        return None if line is None or line.rtt is None else line.smoothed
+        return None if line is None or line.rtt is None or self._is_old(line, now) else line.smoothed
 
     def describe(self, link: str) -> dict[str, Any]:
         """For people and programs that look in; round trips in milliseconds."""
@@ -305,6 +307,10 @@ class Health:
 
     def _is_asked(self, line: _Line) -> bool:
         return line.dead is None and line.suspect is not None and len(line.asked()) < self.count
+
+    def _is_old(self, line: _Line, now: float) -> bool:
+        """Whether nothing has been answered for so long that what was says nothing any more."""
+        return now - line.latest > _KEPT + _OLD * self._pause(line)
 
     def _pause(self, line: _Line) -> float:
         pause = self.interval * (_SIX if line.aim.family == socket.AF_INET6 else 1)

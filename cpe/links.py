@@ -146,9 +146,9 @@ class Links:
         self._config = config
         self.health.interval, self.health.count = config.probe_interval / 1000, config.probe_count
 
-    def rtt(self, link: LinkConfig) -> float | None:
-        """Of packets to the HAG and back, in seconds, smoothed; None while nothing is known of it."""
-        return self.health.rtt(link.name)
+    def rtt(self, link: LinkConfig, now: float) -> float | None:
+        """Of packets to the HAG and back, in seconds, smoothed; None while nothing is known of it, or of late."""
+        return self.health.rtt(link.name, now)
 
     def usable(self, link: LinkConfig) -> Usable | None:
         return None if self._known[link.name].down is not None else self._shown_up(link)

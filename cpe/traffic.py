@@ -177,7 +177,7 @@ class Traffic:
             return None
         seconds, then = now - before.when, before.counters
         down, up = counters.bytes_down - then.bytes_down, counters.bytes_up - then.bytes_up
-        return Carried(8 * down / seconds, 8 * up / seconds, seconds, self._links.rtt(link))
+        return Carried(8 * down / seconds, 8 * up / seconds, seconds, self._links.rtt(link, now))
 
 
 def _tell(change: Change, level: int) -> None:

@@ -282,11 +282,11 @@ def test_a_hag_that_loses_half_of_all_probes_blames_a_link_seldom() -> None:
 def test_an_answer_from_before_the_clock_was_set_teaches_nothing(world: World) -> None:
     world.ways["lte"].rtt = 0.18
     world.run(10)
-    before = world.health.rtt("lte")
+    before = world.health.rtt("lte", world.now)
     world.step = -3600.0
     world.run(0.3)
     world.step = 0.0
-    assert world.health.rtt("lte") == pytest.approx(before, abs=0.02)
+    assert world.health.rtt("lte", world.now) == pytest.approx(before, abs=0.02)
     for _ in range(20):  # what is carried pauses
         world.ways["lte"].rate = 1000.0
         world.run(1)
@@ -299,9 +299,9 @@ def test_a_hag_that_never_answers_is_asked_seldom_and_blames_nobody() -> None:
     world = World()
     world.hag = False
     world.run(9)
-    assert not world.health.unanswered
+    assert not world.health.unanswered(world.now)
     world.run(5)
-    assert world.health.unanswered
+    assert world.health.unanswered(world.now)
     before = world.sent
     world.run(100)
     assert world.sent - before <= 2 * 21
@@ -310,8 +310,41 @@ def test_a_hag_that_never_answers_is_asked_seldom_and_blames_nobody() -> None:
     assert not world.log
     world.hag = True
     world.run(10)
-    assert not world.health.unanswered
+    assert not world.health.unanswered(world.now)
     assert world.health.describe("lte")["answers"]
+
+
+def test_a_hag_that_answers_no_more_is_told_of_and_no_round_trip_is_known(world: World) -> None:
+    world.hag = False
+    world.run(5)
+    assert not world.health.unanswered(world.now)
+    assert world.health.rtt("lte", world.now) == pytest.approx(0.06)
+    world.run(1)
+    assert world.health.unanswered(world.now)
+    assert world.health.rtt("lte", world.now) is None
+    assert not world.log
+    world.hag = True
+    world.run(0.5)
+    assert not world.health.unanswered(world.now)
+    assert world.health.rtt("lte", world.now) == pytest.approx(0.06)
+
+
+def test_answers_that_come_over_one_link_are_answers(world: World) -> None:
+    """Packets come over the other one, so it is alive, but how long a round trip takes is not known any more."""
+    world.ways["xdsl"].rate, world.ways["xdsl"].loss = 1000.0, 1.0
+    world.run(10)
+    assert not world.log
+    assert not world.health.unanswered(world.now)
+    assert world.health.rtt("xdsl", world.now) is None
+
+
+def test_a_link_that_has_just_come_back_is_given_time_to_answer(world: World) -> None:
+    world.health.aim({}, world.now)
+    world.run(3600)
+    world.health.aim(world.aims, world.now)
+    world.hag = False
+    world.run(5)
+    assert not world.health.unanswered(world.now)
 
 
 def test_a_link_over_which_nobody_ever_answered_is_neither_dead_nor_a_witness() -> None:
@@ -354,7 +387,7 @@ def test_a_link_that_was_only_slow_is_given_that_time_from_now_on(world: World) 
 
 def test_what_is_known_of_a_link() -> None:
     world = World()
-    assert world.health.rtt("lte") is None
+    assert world.health.rtt("lte", world.now) is None
     assert world.health.describe("sat") == {
         "target": None,
         "answers": None,
@@ -372,8 +405,8 @@ def test_what_is_known_of_a_link() -> None:
     assert known["target"] == "203.0.113.1"
     assert known["lost"] > 0
     assert known["rtt_ms"] == known["smoothed_rtt_ms"] == 60.0
-    assert world.health.rtt("lte") == pytest.approx(0.06)
-    assert world.health.rtt("xdsl") == pytest.approx(0.03)
+    assert world.health.rtt("lte", world.now) == pytest.approx(0.06)
+    assert world.health.rtt("xdsl", world.now) == pytest.approx(0.03)
 
 
 @pytest.mark.usefixtures("xdsl_lost")

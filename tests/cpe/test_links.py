@@ -219,8 +219,8 @@ def test_a_link_over_which_nobody_answers_is_down_but_keeps_its_routes() -> None
     assert box.links.usable(box.xdsl) is None
     assert box.links.states() == {"lte": WWAN, "xdsl": PPP}
     assert box.default == "lte"
-    assert box.links.rtt(box.lte) == 0.0
-    assert box.links.rtt(box.sat) is None
+    assert box.links.rtt(box.lte, box.now) == 0.0
+    assert box.links.rtt(box.sat, box.now) is None
     del box.devices["ppp0"]  # and now for all to see
     assert box.look() == ["xdsl: there is no device 'ppp0'"]
     box.devices["ppp0"] = PPP

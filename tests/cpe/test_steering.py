@@ -92,6 +92,8 @@ class Player:
                 self.up = set(names)
             case ["rtt", name, milliseconds]:
                 self.rtts[name] = float(milliseconds) / 1e3
+            case ["no", "rtts"]:
+                self.rtts = {}
             case ["mode", mode]:
                 self.steering.adopt(parsed(mode))
             case ["restrict", name, *allowed]:
@@ -275,6 +277,14 @@ def test_smallest_delay_forgives_what_is_over_soon() -> None:
     player.play(">> rtt lte 60", ">> rtt xdsl 30")
     for _ in range(10):
         player.play(">> rtt xdsl 300", ">> for 0.3", ">> rtt xdsl 30")
+
+
+def test_smallest_delay_goes_back_where_no_round_trip_is_known() -> None:
+    player = Player("smallest-delay")
+    player.play(">> rtt lte 60", ">> rtt xdsl 30", ">> rtt xdsl 300", ">> for 0.4")
+    assert player.look(1)
+    player.play(">> for 60", ">> no rtts", ">> for 2.8")
+    player.play(">> for 0.3", "<< xdsl carry: xdsl comes first", "<< lte backup: xdsl comes first")
 
 
 def test_smallest_delay_leaves_a_link_that_is_down() -> None:
