@@ -16,6 +16,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
@@ -29,6 +30,10 @@ _FAULTS, _FAULTS_IN = 100, 10.0  # so many in as many seconds are no accident
 
 Handler = Callable[[int], None]
 Callback = Callable[[], None]
+
+# Signals are the process's. What comes between two loops, or a loop does not get round to, is for the next one.
+_undelivered: Final[deque[int]] = deque()
+os.register_at_fork(after_in_child=_undelivered.clear)  # it was the parent who was told
 
 
 class Timer:
@@ -96,7 +101,10 @@ class Loop:
         return self.call_at(self.now() + seconds, callback)
 
     def on_signal(self, number: int, callback: Callback) -> None:
-        """Calls back from the loop, between events, after ``number`` was delivered to the process."""
+        """Calls back from the loop, between events, after ``number`` was delivered to the process.
+
+        It may have come before, if an earlier loop wanted it and has not called back any more.
+        """
         if self._wakeup is None:
             reader, writer = socket.socketpair()
             reader.setblocking(False)
@@ -105,8 +113,9 @@ class Loop:
             self._wakeup_writer = writer
             signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             self.add(reader.fileno(), IN, self._deliver_signals)
+            writer.send(b"\0")  # to look at once for what came before
         self._signals[number] = callback
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda number, _: _undelivered.append(number))
 
     def stop(self, failure: str | None = None) -> None:
         """Ends run() after the events at hand; before run(), it does not begin. ``failure`` says why, if it was one."""
@@ -181,7 +190,8 @@ class Loop:
 
     def _deliver_signals(self, _events: int) -> None:
         assert self._wakeup is not None
-        for number in os.read(self._wakeup.fileno(), 64):
-            callback = self._signals.get(number)
+        self._wakeup.recv(64)  # only wakes: Python has called the handlers above before it gets here
+        while _undelivered:
+            callback = self._signals.get(_undelivered.popleft())
             if callback is not None:
                 callback()

@@ -223,6 +223,37 @@ def test_close_leaves_no_wakeup_descriptor() -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.usefixtures("_handlers")
+def test_signals_that_one_loop_has_not_delivered_are_the_next_ones(loop: Loop) -> None:
+    seen: list[str] = []
+    former = Loop()
+    former.on_signal(signal.SIGUSR1, lambda: seen.append("by the former loop"))
+    former.on_signal(signal.SIGUSR2, former.stop)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    former.close()
+    os.kill(os.getpid(), signal.SIGUSR2)
+    loop.on_signal(signal.SIGUSR1, lambda: seen.append("usr1"))
+    loop.on_signal(signal.SIGUSR1, lambda: seen.append("once"))
+    loop.on_signal(signal.SIGUSR2, loop.stop)
+    loop.call_later(1.0, lambda: loop.stop("nobody has told it"))
+    loop.run()
+    assert (seen, loop.failure) == (["once"], None)
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_process_that_is_forked_gets_no_signals_of_its_parent(loop: Loop) -> None:
+    loop.on_signal(signal.SIGUSR1, loop.stop)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    pid = os.fork()
+    if pid == 0:
+        mine = Loop()
+        mine.on_signal(signal.SIGUSR1, lambda: os._exit(1))
+        mine.call_later(0.01, lambda: os._exit(0))
+        mine.run()
+    assert os.waitpid(pid, 0)[1] == 0
+    loop.run()
+
+
 def test_without_a_guard_a_fault_ends_it(loop: Loop) -> None:
     loop.call_soon(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Waiting for what may come by itself, in a process of its own: its signals."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.daemon import Exit
+
+RIGHT = """\
+config cpe 'cpe'
+	list lan 'br-lan'
+
+config link 'xdsl'
+	option device 'pppoe-wan'
+	option role 'primary'
+
+config link 'lte'
+	option device 'wwan0'
+	option role 'secondary'
+"""
+MISSING = "there is no device 'late'"
+
+# Tries to start are numbered; what becomes of one is the test's.
+PROGRAM = """\
+import itertools, os, signal, socket, sys
+from common import daemon
+from common.daemon import Failed, stop_on_signals
+from common.loop import Loop
+from common.system import Unavailable
+
+def missing():
+    raise Unavailable("{missing}")
+
+def told():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def serve():
+    loop = Loop()
+    stop_on_signals(loop)
+    loop.call_later(2.0, lambda: loop.stop("told nothing"))
+    loop.run()
+    loop.close()
+    if loop.failure:
+        raise Failed(loop.failure)
+
+def run(config, invocation):
+    number = next(numbers)
+    print(number, flush=True)
+    invocation.supervisor.status(f"try {{number}}")
+    attempt(number)
+
+numbers = itertools.count(1)
+daemon._claim_namespace = socket.socket  # there may be several at a time
+daemon._AGAIN = {again}
+{attempt}
+arguments = ["--wait", "--config", sys.argv[1], "--run-dir", sys.argv[2]]
+sys.exit(daemon.main("cpe", "", lambda config: config.cpe, run, lambda *_: None, arguments))
+"""
+
+Daemon = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Daemon:
+    """Starts one that makes ``attempt(number)`` of what is defined there, ``again`` seconds after the last one."""
+    (tmp_path / "file").write_text(RIGHT)
+
+    def start(attempt: str, again: float = 0.01, **environment: str) -> "subprocess.Popen[str]":
+        program = PROGRAM.format(missing=MISSING, attempt=attempt, again=again)
+        command = [sys.executable, "-c", program, str(tmp_path / "file"), str(tmp_path)]
+        environment = {**os.environ, **environment}
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
+
+    return start
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, list[int], list[str]]:
+    """Its exit status, the tries that it made, and the warnings and errors that it logged."""
+    try:
+        out, err = process.communicate(timeout=10.0)
+    finally:
+        process.kill()
+    told = [line.partition("] ")[2] for line in err.splitlines() if " INFO: " not in line]
+    return process.returncode, [int(line) for line in out.split()], told
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param("told(), missing()", id="and it must go on to wait"),
+        pytest.param(
+            "stop_on_signals(loop := Loop()), told(), loop.close(), missing()", id="the same, with a loop that hears it"
+        ),
+        pytest.param("told(), serve()", id="and it could begin to serve"),
+    ],
+)
+def test_told_to_end_between_two_waits(daemon: Daemon, second: str) -> None:
+    status, tries, _ = ended(daemon(f"attempt = lambda number: ({second}) if number == 2 else missing()"))
+    assert (status, tries) == (Exit.OK, [1, 2])
