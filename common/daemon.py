@@ -112,10 +112,13 @@ def main(
                 _tell_what_is_missing()
             run(configured, invocation)
         except Exception as error:
-            if not (options.wait and isinstance(error, Unavailable)):
+            # Who waits reads the file again and again, also while somebody writes it.
+            passes = isinstance(error, Unavailable) or (bool(reason) and isinstance(error, ConfigErrors))
+            if not (options.wait and passes):
                 return _failed(invocation, error)
-            if str(error) != reason:
-                reason = str(error)
+            told = "; ".join(why(error)[1])
+            if told != reason:
+                reason = told
                 log.warning("waiting, connections pass unbonded: %s", reason)
             if _wait(invocation, reason):
                 continue

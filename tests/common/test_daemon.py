@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waiting for what may come by itself, in a process of its own: its signals."""
+"""Waiting for what may come by itself, in a process of its own: its file, its signals."""
 
 import os
 import subprocess
@@ -23,6 +23,7 @@ config link 'lte'
 	option device 'wwan0'
 	option role 'secondary'
 """
+HALF = RIGHT[: RIGHT.index("'secondary'") + 5]
 MISSING = "there is no device 'late'"
 
 # Tries to start are numbered; what becomes of one is the test's.
@@ -89,6 +90,26 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, list[int], list[str]]:
         process.kill()
     told = [line.partition("] ")[2] for line in err.splitlines() if " INFO: " not in line]
     return process.returncode, [int(line) for line in out.split()], told
+
+
+def test_a_file_that_is_half_written_when_it_waits(daemon: Daemon, tmp_path: Path) -> None:
+    texts = f"""\
+texts = iter([{RIGHT!r}, {HALF!r}, {HALF!r}, {RIGHT!r}, {RIGHT!r}])
+daemon.config.read = lambda _path: next(texts)
+attempt = lambda number: number == 3 or missing()
+"""
+    status, tries, told = ended(daemon(texts))
+    assert (status, tries) == (Exit.OK, [1, 2, 3])
+    waits = [f"WARNING: waiting, connections pass unbonded: {reason}" for reason in (MISSING, tmp_path / "file")]
+    first, half, again = told
+    assert (first, again) == (waits[0], waits[0])
+    assert half.startswith(f"{waits[1]}:10: ")
+
+
+def test_a_file_that_is_wrong_from_the_beginning(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(HALF)
+    status, tries, _ = ended(daemon("attempt = print"))
+    assert (status, tries) == (Exit.CONFIG, [])
 
 
 @pytest.mark.parametrize(
