@@ -37,6 +37,7 @@ RUN_DIR: Final = Path("/run/hybrid-access" if Path("/run").is_dir() else "/var/r
 
 _AGAIN: Final = 3.0  # seconds until what was missing is looked for again
 _TICK: Final = 1.0  # seconds between signs of life meanwhile
+_START: Final = 60.0  # seconds that a start may take, the first or a later one; the units' TimeoutStartSec
 
 
 class Exit(IntEnum):
@@ -204,6 +205,8 @@ def _wait(invocation: Invocation[Any], reason: str) -> bool:
         tick()
         loop.call_later(_AGAIN, loop.stop)
         loop.run()
+    if not told_to_end:
+        invocation.supervisor.busy(_START)
     return not told_to_end
 
 

@@ -18,6 +18,7 @@ from common.system import SystemLacks
 from common.workers import Workers
 
 _RESET: Final = 10.0  # seconds that it takes to end what is left, at most
+_RELOAD: Final = 30.0  # seconds that a reload may take, at most: netifd and nft are asked, and waited for
 _TICK: Final = 1.0  # seconds between signs of life, at most; a third of what the watchdog allows
 
 
@@ -95,7 +96,7 @@ class Service(Generic[RoleConfig]):
 
     def _reload(self, reply: Reply) -> None:
         """Replies with what has changed; with errors nothing has."""
-        self._supervisor.reloading(self._loop.now())
+        self._supervisor.reloading(self._loop.now(), _RELOAD)
         self._look_again()
         answer: Message = {"changed": [], "errors": []}
         try:

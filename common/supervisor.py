@@ -2,7 +2,8 @@
 """Who started the daemon and wants to know how it is: systemd's notification protocol, as in sd_notify(3).
 
 A datagram of NAME=VALUE lines to the socket that $NOTIFY_SOCKET names. Where there is none, nothing is sent: under
-procd, in a terminal.
+procd, in a terminal. It is spoken here, and not by way of systemd-python: that is compiled against libsystemd, so it
+comes as no wheel, and OpenWrt has nothing to compile it against.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Supervisor:
         self.watchdog = _watchdog(environment)
 
     def ready(self, status: str) -> None:
-        """The daemon does its work: after the start, and again after reloading()."""
-        self._send(READY="1", STATUS=_short(status))
+        """The daemon does its work: after the start, and again after busy() or reloading()."""
+        self._send(READY="1", STATUS=_short(status), **self._within(self.watchdog))
 
     def status(self, text: str) -> None:
         """What it does, in a line."""
@@ -40,16 +41,26 @@ class Supervisor:
     def alive(self) -> None:
         self._send(WATCHDOG="1")
 
-    def reloading(self, now: float) -> None:
-        """``now`` is the monotonic clock's."""
-        self._send(RELOADING="1", MONOTONIC_USEC=str(int(now * 1e6)))
+    def busy(self, seconds: float) -> None:
+        """The next sign of life, which is ready(), comes within ``seconds``."""
+        self._send(**self._within(seconds))
+
+    def reloading(self, now: float, seconds: float) -> None:
+        """Like busy(). ``now`` is the monotonic clock's."""
+        self._send(RELOADING="1", MONOTONIC_USEC=str(int(now * 1e6)), **self._within(seconds))
 
     def stopping(self, seconds: float, status: str) -> None:
         """It ends, within ``seconds``."""
         self._send(STOPPING="1", STATUS=_short(status), EXTEND_TIMEOUT_USEC=str(int(seconds * 1e6)))
 
+    def _within(self, seconds: float | None) -> dict[str, str]:
+        """Has the watchdog wait so long from now on; nothing where there is none."""
+        if not self.watchdog or not seconds:
+            return {}
+        return {"WATCHDOG": "1", "WATCHDOG_USEC": str(int(seconds * 1e6))}
+
     def _send(self, **state: str) -> None:
-        if self._address is None:
+        if self._address is None or not state:
             return
         text = "\n".join(f"{name}={value}" for name, value in state.items())
         # Whoever does not listen any more misses something, and we do not.

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waiting for what may come by itself, in a process of its own: its file, its signals."""
+"""Waiting for what may come by itself, in a process of its own: its file, its signals, its service manager."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,3 +127,21 @@ def test_a_file_that_is_wrong_from_the_beginning(daemon: Daemon, tmp_path: Path)
 def test_told_to_end_between_two_waits(daemon: Daemon, second: str) -> None:
     status, tries, _ = ended(daemon(f"attempt = lambda number: ({second}) if number == 2 else missing()"))
     assert (status, tries) == (Exit.OK, [1, 2])
+
+
+def test_a_later_start_may_take_as_long_as_the_first(daemon: Daemon, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(0)
+        watched = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "5000000"}
+        assert ended(daemon("attempt = lambda number: number == 2 or missing()", **watched))[0] == Exit.OK
+        heard = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(manager.recv(4096).decode().split("\n"))
+        assert [said for said in heard if said != ["WATCHDOG=1"]] == [
+            ["STATUS=try 1"],
+            ["READY=1", f"STATUS=waiting, connections pass unbonded: {MISSING}", "WATCHDOG=1", "WATCHDOG_USEC=5000000"],
+            ["WATCHDOG=1", "WATCHDOG_USEC=60000000"],
+            ["STATUS=try 2"],
+        ]
