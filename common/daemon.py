@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 from common import config, inventory, memory
 from common import log as logging
 from common.config import Config, ConfigError, ConfigErrors, CpeConfig, HagConfig
-from common.control import ControlSocket, Refused
+from common.control import ControlSocket, Refused, Reply
 from common.events import Events
 from common.log import log
 from common.loop import Loop
@@ -184,6 +184,16 @@ def _wait(invocation: Invocation[Any], reason: str) -> bool:
     def refuse(_request: object, _reply: object) -> None:
         raise Refused(f"it is waiting: {reason}")
 
+    def try_again(_request: object, reply: Reply) -> None:
+        """At once. What is wrong with the file is told now, what else is missing by the status later."""
+        errors: list[str] = []
+        try:
+            invocation.read()
+        except ConfigErrors as error:
+            errors = why(error)[1]
+        reply({"changed": [], "errors": errors, "waiting": reason})
+        loop.stop()
+
     def tick() -> None:
         invocation.supervisor.alive()
         loop.call_later(_TICK, tick)
@@ -197,7 +207,8 @@ def _wait(invocation: Invocation[Any], reason: str) -> bool:
         with contextlib.suppress(SystemLacks):  # where another daemon has the socket it answers
             undo.enter_context(only_instance(invocation))
             commands = {
-                **dict.fromkeys(("status", "flows", "log", "reload"), refuse),
+                **dict.fromkeys(("status", "flows", "log"), refuse),
+                "reload": try_again,
                 "events": invocation.events.command,
             }
             undo.callback(ControlSocket(loop, invocation.file("sock"), commands).close)

@@ -209,6 +209,8 @@ def _state(finding: Answer) -> str:
 
 def reloaded(role: str, answer: Answer, _bold: Bold) -> str:
     """A daemon's answer to 'reload'; its errors are shown elsewhere."""
+    if "waiting" in answer:
+        return f"hybrid-{role} tries again at once what it was waiting for: {answer['waiting']}"
     if answer["errors"]:
         return f"hybrid-{role} goes on with the configuration that it has."
     return f"hybrid-{role} has changed: {', '.join(answer['changed']) or 'nothing'}"

@@ -71,6 +71,7 @@ file stays as it is. --json prints {"steering": ..., "configured": ...}.
 _RELOADING: Final = """\
 Only what differs is changed, and open connections go on. If something in the
 file is wrong, or cannot change while the daemon runs, nothing is changed at all.
+A daemon that waits for something tries again at once; "waiting" says for what.
 
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waiting for what may come by itself, in a process of its own: its file, its signals, its service manager."""
+"""Waiting for what may come by itself, in a process of its own: its file, its signals, its service manager, reloads."""
 
 import contextlib
 import os
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from common.daemon import Exit
+from ctl.inquiry import Unreachable, ask
+from tests.running import until
 
 RIGHT = """\
 config cpe 'cpe'
@@ -145,3 +147,29 @@ def test_a_later_start_may_take_as_long_as_the_first(daemon: Daemon, tmp_path: P
             ["WATCHDOG=1", "WATCHDOG_USEC=60000000"],
             ["STATUS=try 2"],
         ]
+
+
+def test_a_reload_has_it_try_again_at_once(daemon: Daemon, tmp_path: Path) -> None:
+    process = daemon("attempt = lambda number: number == 2 or missing()", again=60.0)
+    try:
+        wait_until_it_says(tmp_path, MISSING)
+        (tmp_path / "file").write_text(HALF)
+        answer = ask("cpe", tmp_path, "reload")
+        assert (answer["changed"], answer["waiting"]) == ([], MISSING)
+        (wrong,) = answer["errors"]
+        assert wrong.startswith(f"{tmp_path / 'file'}:10: ")
+        wait_until_it_says(tmp_path, wrong)
+        (tmp_path / "file").write_text(RIGHT)
+        assert ask("cpe", tmp_path, "reload") == {"changed": [], "errors": [], "waiting": wrong}
+        assert ended(process)[:2] == (Exit.OK, [1, 2])
+    finally:
+        process.kill()
+
+
+def wait_until_it_says(run_dir: Path, reason: str) -> None:
+    def says() -> bool:
+        with pytest.raises(Unreachable) as caught:
+            ask("cpe", run_dir, "status")
+        return str(caught.value).endswith(f"it is waiting: {reason}")
+
+    until(says, f"it waits: {reason}")

@@ -143,6 +143,15 @@ def test_a_reload_that_changes_nothing(hybridctl: Run, tmp_path: Path) -> None:
     assert outcome == (1, told, "hybridctl: file:3: wrong\nhybridctl: file:5: too\n")
 
 
+def test_a_reload_of_one_that_waits(hybridctl: Run, tmp_path: Path) -> None:
+    reason = "there is no device 'late' (option 'lan')"
+    told = f"hybrid-cpe tries again at once what it was waiting for: {reason}\n"
+    for errors, status, complaints in (([], 0, ""), (["file:3: wrong"], 1, "hybridctl: file:3: wrong\n")):
+        with fake_daemon(tmp_path, "cpe", ok({"changed": [], "errors": errors, "waiting": reason})):
+            assert hybridctl("reload", "--run-dir", tmp_path) == (status, told, complaints)
+        (tmp_path / "cpe.sock").unlink()
+
+
 @pytest.mark.parametrize("wrong", [True, False])
 def test_doctor(hybridctl: Run, file: Path, wrong: bool) -> None:
     file.write_text(WRONG if wrong else RIGHT)
