@@ -127,7 +127,7 @@ def log(options: argparse.Namespace) -> int:
 
 
 def reload(options: argparse.Namespace) -> int:
-    answers = _ask(options, partial(inquiry.ask, command="reload"))
+    answers = _ask(options, partial(inquiry.ask, command="reload", patience=inquiry.PATIENCE_TO_RELOAD))
     shown = _show(options, answers, display.reloaded, "\n")
     errors = [error for answer in answers.values() if answer is not None for error in answer.get("errors", ())]
     for error in errors:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 PATIENCE: Final = 5.0
 """Seconds of silence; a daemon itself waits 3 for its workers."""
+PATIENCE_TO_RELOAD: Final = 30.0
+"""The same of a reload, for which a daemon waits for other programs."""
 
 _READ: Final = 1 << 16
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ctl import inquiry
 from ctl.hybridctl import COMMANDS, main
 from tests.ctl.fake_daemon import abandoned_socket, fake_daemon
 from tests.ctl.test_display import (
@@ -150,6 +151,15 @@ def test_a_reload_of_one_that_waits(hybridctl: Run, tmp_path: Path) -> None:
         with fake_daemon(tmp_path, "cpe", ok({"changed": [], "errors": errors, "waiting": reason})):
             assert hybridctl("reload", "--run-dir", tmp_path) == (status, told, complaints)
         (tmp_path / "cpe.sock").unlink()
+
+
+def test_a_reload_has_a_patience_of_its_own(hybridctl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inquiry.PATIENCE_TO_RELOAD > inquiry.PATIENCE
+    monkeypatch.setattr(inquiry, "PATIENCE_TO_RELOAD", 0.05)
+    with fake_daemon(tmp_path, "cpe", None):
+        outcome = hybridctl("reload", "--run-dir", tmp_path)
+    silent = f"hybridctl: hybrid-cpe does not answer (waited 0.05 seconds at {tmp_path}/cpe.sock)\n"
+    assert outcome == (3, "", silent)
 
 
 @pytest.mark.parametrize("wrong", [True, False])
