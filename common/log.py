@@ -81,7 +81,8 @@ class _Rate(logging.Filter):
         if record.levelno <= logging.DEBUG:
             return True
         kind = record.msg if record.args and record.msg != "%s" else record.getMessage()
-        held_back = self._throttle.admit(kind, time.monotonic())
+        link = fields_of(record).get("link")  # one that flaps does not silence the others
+        held_back = self._throttle.admit((kind, link), time.monotonic())
         record.held_back = held_back
         return held_back is not None
 

@@ -131,6 +131,10 @@ def test_a_full_disk_ends_nothing(tmp_path: Path) -> None:
 def test_too_many_of_a_kind(logged: Logged) -> None:
     lines = logged("for number in range(500): log.warning('link %d is down', number)", "stderr").splitlines()
     assert len(lines) == 30
+    of_links = (
+        "for number in range(500): log.warning('%s is down', 'it', extra=about(link='lte' if number else 'xdsl'))"
+    )
+    assert len(logged(of_links, "stderr").splitlines()) == 31  # one that flaps does not silence the other
     assert (
         logged("logging.set_level('debug')\nfor number in range(500): log.debug('link %d', number)", "stderr").count(
             "\n"
