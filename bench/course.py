@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import costs, idle, opening, scaling, short, throughput
+from bench import costs, idle, opening, rest, scaling, short, throughput
 from bench.bed import Bed
 from bench.haproxy import Haproxy, HaproxyWithoutJoins
 from bench.hybrid import Buffer1M, Buffer2M, Buffer4M, Buffer32M, Hybrid
@@ -129,7 +129,9 @@ def transfer(results: Results, bed: Bed, way: Way, flows: int, seconds: int, pro
 
 
 def crowd(course: Course, family: int, results: Results, progress: Progress) -> None:
-    """What each box takes for one thing, and what the pair takes for connections that wait."""
+    """What each box takes for nothing, for one thing, and what the pair takes for connections that wait."""
+    progress(rest.NAME)
+    results.add(rest.NAME, Hybrid.name, rest.measure())
     with Bed(Crowded, family) as bed:
         results.add(idle.name(0), bed.name, idle.resident(Look.now(bed)))
         progress(costs.NAME)

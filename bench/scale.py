@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from bench import costs, idle
+from bench import costs, idle, rest
 from bench.hybrid import Hybrid
 from bench.report import markdown
 from bench.results import Results, Sample
@@ -76,6 +76,13 @@ def subscribers(price: Price, use: Use = BUSY_HOUR) -> tuple[float, float]:
 
 def tables(results: Results) -> str:
     flows, box = _samples(results)
+    resting = results.samples[rest.NAME][Hybrid.name][-1]
+    at_rest = [
+        ["from start to ready, s", *_two(resting, "ready_s", 2)],
+        ["MiB of all processes", *_two(resting, "mib", 1)],
+        ["wake-ups a second", *_two(resting, "wakeups", 1)],
+        ["CPU, % of a core", *_two(resting, "cpu", 2)],
+    ]
     crowds = [[measure, *_crowd(results.samples[measure][Hybrid.name][-1])] for measure in _crowds(results)]
     measured = [
         ["CPU of its processes for a flow from SYN to end, µs", *_two(box, "flow_us", 0)],
@@ -108,6 +115,7 @@ def tables(results: Results) -> str:
     )
     return "\n\n".join(
         (
+            markdown(["as configured by default, with nothing to do", "CPE", "HAG"], at_rest),
             markdown(HEAD, crowds),
             words,
             markdown(["of each box", "CPE", "HAG"], measured),

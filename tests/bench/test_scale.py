@@ -3,7 +3,7 @@
 
 import pytest
 
-from bench import costs, idle, scale
+from bench import costs, idle, rest, scale
 from bench.cpu import Usage
 from bench.footprint import Footprint
 from bench.hybrid import Hybrid
@@ -48,6 +48,8 @@ def results() -> Results:
         results.add(idle.name(flows), Hybrid.name, idle.figures(empty, empty, later, later, flows, flows))
     results.add(idle.SLOW_FLOWS, Hybrid.name, {"answered_p50": 1, "answered_p99": 9, "connections": 80, "failed": 1})
     results.add(costs.NAME, Hybrid.name, BOX)
+    rests = {"ready_s": 0.25, "mib": 21.0, "wakeups": 5.0, "cpu": 0.1}
+    results.add(rest.NAME, Hybrid.name, {f"{box}_{name}": it for box in costs.BOXES for name, it in rests.items()})
     return results
 
 
@@ -66,6 +68,7 @@ def test_subscribers() -> None:
 def test_tables(results: Results) -> None:
     text = scale.tables(results)
     assert "| 1000 idle flows | 3.0, 3.0 | 2097, 2097 | 2097, 2097 | 0.00, 0.00 | 0, 0 | 30000 |" in text
+    assert "| from start to ready, s | 0.25 | 0.25 |" in text
     assert "| 0 idle flows | 1.0, 1.0 |  |  |  |  |  |" in text
     assert "1 of 81 failed. Then all 1000 were asked, and answered." in text
     assert "| new flows a second | 24000 | 19200 |" in text
