@@ -30,19 +30,23 @@ _CHANGE: Final = 1.2  # times, that it takes to change what was said
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A subflow: what it has delivered (bytes/s), its shortest round trip (seconds), and what it has still to deliver
-    (bytes): sent and not acknowledged, or not sent."""
+    """A subflow: what it delivers (bytes/s), its shortest round trip (seconds), and what it has still to deliver
+    (bytes): sent and not acknowledged, or not sent. ``srtt`` is a round trip of now, with whatever queues there are."""
 
     rate: float
     rtt: float
     left: int = 0
+    srtt: float = 0.0
 
 
 @dataclass(slots=True)
 class Backlog:
-    """That of one connection, looked at a few times a second while it sends. ``sent`` is for whoever looks."""
+    """That of one connection, looked at a few times a second while it sends. ``seen`` is for whoever looks."""
 
-    sent: int = 0
+    seen: tuple[int, int] = (
+        0,
+        0,
+    )  # bytes that the relay has sent, and of them those not acknowledged, at the last look
     bound: int | None = None
     _rate: float = 0.0
     _late: float | None = None
@@ -53,24 +57,24 @@ class Backlog:
         It only gets less while it is used up, by several subflows: who sends little now may have to send much soon.
         """
         self._rate = max(sum(path.rate for path in paths), self._rate * _FADES)
-        if any(path.left and not path.rate for path in paths):
-            return None  # nobody knows yet how fast that one is
-        paths = [path for path in paths if path.rate]
-        if not paths:
+        at_work = [path for path in paths if path.rate]
+        if not at_work:
             return None
-        time = _ROUND_TRIPS * max(path.rtt for path in paths) + _QUEUE
-        drained = max(time, min(path.left / path.rate if path.left else 0.0 for path in paths))
-        late = sum(max(0.0, path.left - path.rate * drained) for path in paths)
+        # no less than a round trip of now: what is bounded to less gets slower, and would be bounded to less again
+        trip = max(path.srtt for path in at_work)
+        time = max(trip, _ROUND_TRIPS * max(path.rtt for path in at_work) + _QUEUE)
+        drained = max(time, min(path.left / path.rate for path in at_work))
+        late = sum(max(0.0, path.left - path.rate * drained) for path in paths)  # all of it where nothing arrives
         held = max(0, waiting - sum(path.left for path in paths))
         # at first all that it has is taken for late: it gets less little by little
         self._late = max(late + held, waiting if self._late is None else self._late * _LASTS)
         wanted = max(_LEAST, int(self._rate * time + self._late))
-        filled = len(paths) > 1 and waiting > wanted
+        filled = len(at_work) > 1 and waiting > wanted
         if self.bound is None:
             changes = filled and wanted < _MOST
         else:
             changes = wanted > self.bound * _CHANGE or (filled and wanted * _CHANGE < self.bound)
         if not changes:
             return None
-        self.bound = min(wanted, 4 * _MOST)
+        self.bound = min(wanted, 2 * _MOST)
         return self.bound

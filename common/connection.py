@@ -344,20 +344,25 @@ class Connection:
         return self._relay.up if self._server.proto == MPTCP else self._relay.down
 
     def weigh(self) -> bool:
-        """Bounds what is on its way to the other box; False if nothing has been sent lately."""
+        """Bounds what is on its way to the other box; False if nothing has moved since the last look."""
         if self.state is State.CLOSED:
             return False
         if self._backlog is None:
             self._backlog = Backlog()
         leg, sent, _ = self._multipath()
-        waiting = mptcp.waiting(leg)
-        if waiting is None or sent == self._backlog.sent:
-            self._heavy = sent + HEAVY if waiting is not None else _NEVER
+        found = mptcp.waiting(leg)
+        if found is None:
+            self._heavy = _NEVER
             return False
-        self._backlog.sent = sent
-        room = self._backlog.room(mptcp.paths(leg), waiting)
-        if room is not None:
-            transparent.bound(leg, room)
+        subflows, waiting = found
+        if (sent, waiting) == self._backlog.seen:
+            self._heavy = sent + HEAVY
+            return False
+        self._backlog.seen = sent, waiting
+        if subflows > 1 or self._backlog.bound is not None:
+            room = self._backlog.room(mptcp.paths(leg), waiting)
+            if room is not None:
+                transparent.bound(leg, room)
         return True
 
     def _report(self, event: Event) -> None:

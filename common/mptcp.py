@@ -27,8 +27,8 @@ _BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked, which counts the SYN
 
 # struct mptcp_subflow_data, then as much of a struct tcp_info for each subflow as is asked for (linux/mptcp.h)
 _SUBFLOW_DATA = struct.Struct("=4I")
-# tcpi_state, tcpi_snd_mss, tcpi_unacked (segments), tcpi_notsent_bytes, tcpi_min_rtt, tcpi_delivery_rate
-_PATH = struct.Struct("=B15xI4xI116xII8xQ")
+# tcpi_state, _snd_mss, _unacked (segments), _rtt (us), _notsent_bytes, _min_rtt (us), _delivery_rate (bytes/s)
+_PATH = struct.Struct("=B15xI4xI40xI72xII8xQ")
 _MOST_SUBFLOWS: Final = 9
 _ESTABLISHED: Final = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -50,10 +50,10 @@ def subflows(sock: socket.socket) -> int:
     return 0 if info is None else info[0] + 1
 
 
-def waiting(sock: socket.socket) -> int | None:
-    """Bytes that the kernel has and the peer's Multipath TCP has not acknowledged; None for plain TCP."""
+def waiting(sock: socket.socket) -> tuple[int, int] | None:
+    """Subflows, and bytes that the kernel has and the peer's Multipath TCP has not acknowledged; None for plain TCP."""
     info = _info(sock)
-    return None if info is None else info[2] - info[3]
+    return None if info is None else (info[0] + 1, info[2] - info[3])
 
 
 def paths(sock: socket.socket) -> list[backlog.Path]:
@@ -66,8 +66,8 @@ def paths(sock: socket.socket) -> list[backlog.Path]:
     data = told.raw[_SUBFLOW_DATA.size : size.value]
     found = list(_PATH.iter_unpack(data[: len(data) - len(data) % _PATH.size]))
     return [
-        backlog.Path(rate, rtt / 1e6, unacked * mss + unsent)
-        for state, mss, unacked, unsent, rtt, rate in found
+        backlog.Path(rate, rtt / 1e6, unacked * mss + unsent, srtt / 1e6)
+        for state, mss, unacked, srtt, unsent, rtt, rate in found
         if state == _ESTABLISHED
     ]
 

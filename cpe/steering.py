@@ -257,6 +257,8 @@ class _Overflow:
         self._fits_since: float | None = None
 
     def look(self, candidates: Sequence[_Candidate], now: float) -> None:
+        if not candidates:
+            self.level, self._fits_since = 1, None
         if self.level < len(candidates):
             full = [it.capacity.full() for it in candidates[: self.level]]
             if full and all(full):

@@ -54,7 +54,7 @@ def test_what_becomes_faster_has_more_at_once() -> None:
     assert looks(backlog, 1, given(0.1, DSL, (1_500_000, 0.061))) == []  # hardly
     (more,) = looks(backlog, 1, given(0.1, DSL, (2_500_000, 0.061)))
     assert more >= base(DSL, (2_500_000, 0.061))
-    assert backlog.room([Path(1_000_000_000, 0.1)], 100_000) == 16 << 20
+    assert backlog.room([Path(1_000_000_000, 0.1)], 100_000) == 8 << 20
 
 
 def test_what_becomes_slower_has_less_after_a_while_and_only_if_it_fills_it() -> None:
@@ -106,7 +106,23 @@ def test_what_is_late_now_and_then_is_allowed_for_all_the_time() -> None:
     assert backlog.bound > base(ADSL, FAST) + 700_000
 
 
-def test_of_a_path_that_has_delivered_nothing_yet_nobody_knows() -> None:
-    young, spare = Path(0, 0.06, 64_000), Path(0, 0.06)
-    assert looks(Backlog(), 8, [*given(0.7, DSL, LTE), young]) == []
-    assert looks(Backlog(), 120, [*given(0.7, DSL, LTE), spare])  # one that waits in reserve
+def test_what_a_path_has_that_delivers_nothing_comes_on_top() -> None:
+    """It has just been joined, or swallows everything."""
+    mute, spare = Path(0, 0.06, 64_000), Path(0, 0.06)
+    backlog = Backlog()
+    bounds = looks(backlog, 120, [*given(0.7, DSL, LTE), mute])
+    assert base(DSL, LTE) + 64_000 <= bounds[-1] <= 1.2 * (base(DSL, LTE) + 64_000)
+    assert looks(Backlog(), 120, [*given(0.7, DSL, LTE), spare])[-1] <= 1.2 * base(DSL, LTE)
+
+
+def test_where_others_fill_the_queues_a_bound_does_not_make_it_ever_slower() -> None:
+    """The round trip of now is 400 ms on both: what is delivered is what is bounded, in that time."""
+    backlog, bound, told = Backlog(), 700_000, []
+    for _ in range(400):
+        share = bound // 2
+        crowded = [Path(int(share / 0.4), rtt, share, 0.4) for rtt in (0.031, 0.061)]
+        room = backlog.room(crowded, bound + 10_000)
+        if room is not None:
+            bound = room
+            told.append(room)
+    assert bound > 500_000, told

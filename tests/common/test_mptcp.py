@@ -55,17 +55,19 @@ def connected(protocol: int) -> Any:
                     client.send(bytes(65536))
                 except BlockingIOError:
                     break
-            return [[[it.rate, it.rtt, it.left] for it in mptcp.paths(client)], before, mptcp.waiting(client)]
+            return [[[it.rate, it.rtt, it.left, it.srtt] for it in mptcp.paths(client)], before, mptcp.waiting(client)]
 
 
 @pytest.mark.root
 def test_the_subflows_of_a_connection() -> None:
     paths, before, after = elsewhere(lambda: connected(MPTCP))
-    ((rate, rtt, left),) = paths
+    ((rate, rtt, left, srtt),) = paths
     assert rate > 1_000_000
     assert 0 < rtt < 0.01
-    assert after > max(before, 100_000)
-    assert 65536 < left < after + 65536  # counted in whole segments
+    assert before[0] == after[0] == 1
+    assert after[1] > max(before[1], 100_000)
+    assert 65536 < left < after[1] + 65536  # counted in whole segments
+    assert 0 < srtt < 10
 
 
 @pytest.mark.root

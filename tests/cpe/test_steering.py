@@ -219,6 +219,18 @@ def test_an_upload_over_a_way_whose_rate_is_not_known_does_not_fit_on_it() -> No
     player.play(">> lte 0 0.3 for 0.4", ">> xdsl 0 0.1 for 10")
 
 
+def test_when_all_links_are_down_nothing_is_remembered_of_their_load() -> None:
+    player = Player("overflow")
+    player.play(*FULL, ">> up", "<< xdsl none: down", "<< lte none: down")
+    assert player.steering.resting
+    player.play(
+        ">> xdsl 0 for 1",
+        ">> up xdsl lte",
+        "<< xdsl carry: comes first",
+        "<< lte backup: xdsl carries 20 Mbit/s of 20 Mbit/s down",
+    )
+
+
 # The others
 
 
