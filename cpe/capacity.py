@@ -87,6 +87,7 @@ class Capacity:
         self.down, self.up = Way(rate_down), Way(rate_up)
         self.rtt: float | None = None
         self.best: float | None = None  # round trip, in seconds
+        self.idle: float | None = None  # the last one of which nothing of ours was part
 
     def note(self, carried: Carried) -> None:
         self.down.note(carried.down, carried.seconds)
@@ -96,8 +97,11 @@ class Capacity:
             return
         older = carried.rtt if self.best is None else self.best * 2 ** (carried.seconds / _HALF_LIFE_TRIP)
         self.best = min(carried.rtt, older)
+        if max(self.down.mean, self.up.mean) < TRICKLE:
+            self.idle = carried.rtt
         most = max(self.down, self.up, key=lambda way: way.load)
-        if self._waits() and most.load >= _USED:
+        # where little is carried a long round trip may be the way's own, but then it is as long without
+        if self._waits() and (most.load >= _USED or self._waits_beyond(self.idle)):
             most.yields()
 
     def pause(self) -> None:
@@ -118,9 +122,12 @@ class Capacity:
 
     def _waits(self) -> bool:
         """Whether packets wait for others."""
-        if self.rtt is None or self.best is None:
+        return self._waits_beyond(self.best)
+
+    def _waits_beyond(self, trip: float | None) -> bool:
+        if self.rtt is None or trip is None:
             return False
-        return self.rtt > max(self.best * _GROWN, self.best + _GROWN_BY)
+        return self.rtt > max(trip * _GROWN, trip + _GROWN_BY)
 
 
 def rate(bits: float | None) -> str:

@@ -94,6 +94,15 @@ def test_a_longer_way_is_no_queue() -> None:
     assert line.learned == pytest.approx(20, rel=0.01)
 
 
+def test_a_line_that_carries_a_tenth_of_what_it_did_is_found_out_all_the_same() -> None:
+    """It has trained anew: what waits does so behind our packets, for without them nothing did."""
+    line = Line()
+    line.carries(50, rtt=20)
+    line.carries(0.1, rtt=20)
+    line.carries(5, 10, rtt=170)
+    assert line.learned == pytest.approx(5, rel=0.02)
+
+
 def test_packets_that_wait_for_others_than_this_links_load() -> None:
     line = Line(20, 5)
     line.carries(1, rtt=30)
