@@ -46,6 +46,7 @@ _NEEDED: Final = 0.85  # of what it was before: a trial need not go on
 _FULL: Final = 0.85  # of the best link in use: perhaps more is wanted than it carries
 _FULL_FOR: Final = 4.0  # seconds after which that is no burst
 _ROOM: Final = 0.5  # of it: less is wanted
+_SURE_FOR: Final = 60.0  # seconds for which what is sure holds, whatever is wanted: each return costs some
 _IDLE: Final = 0.25  # of what it carries in the mean: for that while it is not what all wait for
 _QUIET: Final = 200e3  # bit/s: less is not worth a trial
 _TAKES_PART: Final = 0.01  # of the whole
@@ -79,6 +80,7 @@ class _Link:
     since: float = 0.0  # in use
     whole: float = 0.0  # bit/s when it was last found to be needed
     unsure: bool = False  # whether it was this link that made what was found
+    proved: float = float("-inf")  # when it was surely this link, last
 
 
 @dataclass(slots=True)
@@ -230,7 +232,8 @@ class Governor:
         self._full = now if self._full is None else self._full
         if now - self._full >= _FULL_FOR:
             for link in demoted:
-                link.due = min(link.due, now) if link.unsure else link.due
+                if link.unsure and now - link.proved >= _SURE_FOR:
+                    link.due = min(link.due, now)
 
     def _is_busy(self, name: str, way: int, since: float) -> bool:
         """Whether the link has carried something in each two looks since then."""
@@ -301,6 +304,7 @@ class Governor:
         link = self._links[trial.link]
         self.demoted[trial.link] = f"with it {_megabits(with_it)}, without it {_megabits(without_it)}"
         link.due, link.unsure = now + link.wait, not trial.sure
+        link.proved = now if trial.sure else link.proved
         link.wait = min(_LONGER * link.wait, _LONGEST_WAIT)
 
 

@@ -171,8 +171,9 @@ def test_what_an_application_in_bursts_has_taught_does_not_hold_for_a_download(
     assert line.governor.demoted == {}
 
 
-def test_a_throttled_link_costs_little_of_many_downloads() -> None:
-    downloads = Bursts(throttled, 60, 30, 0)
+@pytest.mark.parametrize(("wanted", "not_wanted", "share"), [(60, 30, 0.04), (10, 3, 0.08), (6, 4, 0.08)])
+def test_a_throttled_link_costs_little_of_many_downloads(wanted: float, not_wanted: float, share: float) -> None:
+    downloads = Bursts(throttled, wanted, not_wanted, 0)
     with_it = []
 
     def noted(now: float, used: frozenset[str]) -> dict[str, tuple[float, float]]:
@@ -182,7 +183,7 @@ def test_a_throttled_link_costs_little_of_many_downloads() -> None:
         return carried
 
     Line(noted, RATES).run(1800)
-    assert sum(with_it) < 0.04 * len(with_it)
+    assert sum(with_it) < share * len(with_it)
 
 
 def test_after_a_while_of_nothing_a_link_is_tried_again_once_much_is_wanted() -> None:
