@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import LabError, SystemLacksError
+from lab.patience import PATIENCE
 from lab.process import POLL, Process
 
 RUN_NETNS = Path("/run/netns")
@@ -120,7 +121,7 @@ class Namespace:
 
     def _kill_rest(self) -> None:
         """Kills until nobody is inside: a process may start others while we look."""
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + PATIENCE / 2
         while pids := self.pids():
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -83,7 +83,7 @@ class Process:
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name} still runs after {timeout:g} s") from None
 
-    def stop(self, timeout: float = 5.0) -> int:
+    def stop(self, timeout: float = PATIENCE / 2) -> int:
         """SIGTERM, then SIGKILL when that has not helped within `timeout` seconds; gives the exit status."""
         self.signal(signal.SIGTERM)
         try:
