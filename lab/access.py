@@ -53,9 +53,9 @@ class Profile:
     queue: float = 0.150
     mtu: int = 1500
 
-    def slower(self, times: float) -> "Profile":
-        """The same access with a fraction of its rates."""
-        return replace(self, rate_down=self.rate_down / times, rate_up=self.rate_up / times)
+    def slower(self, down: float, up: float) -> "Profile":
+        """The same access with rates so many times lower."""
+        return replace(self, rate_down=self.rate_down / down, rate_up=self.rate_up / up)
 
     def shapes(self) -> dict[str, dict[str, float]]:
         """The fields of `lab.direction.Shape` for each direction."""

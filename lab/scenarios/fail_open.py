@@ -80,5 +80,5 @@ def scenario(connect_ms: float, slow: Scenario | None = None) -> Scenario:
     )
 
 
-# A SYN that had to be sent twice would take over a second.
+# A SYN that had to be sent twice would take over a second; on a slow machine that is all that can be told.
 SCENARIO = scenario(100, slow=scenario(900))
