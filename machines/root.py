@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from lab.errors import LabError, SystemLacksError
 
 CACHE: Final = Path(os.environ.get("HYBRID_CACHE", "/var/cache/hybrid-access"))
 MIRROR: Final = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+
+_ANSWERS_WITHIN: Final = 30.0  # seconds
 
 # A service that a package starts would run on this machine: no package gets to start one.
 _POLICY: Final = "#!/bin/sh\nexit 101\n"
@@ -56,6 +59,11 @@ class Root:
         if check and done.returncode:
             raise LabError(f"'{' '.join(command)}' ended with status {done.returncode}:\n{done.stdout[-4000:]}")
         return done
+
+    def update(self) -> None:
+        """Has apt know today's packages: those that one from the cache knows may be gone. LabError if it cannot."""
+        (self.path / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text())
+        self.run("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
 
     def install(self, *packages: str) -> str:
         """Packages by name or as files of this root; gives what apt said. Recommended ones are not asked for."""
@@ -130,6 +138,15 @@ def workspace() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def out_of_reach(suite: str) -> str:
+    """Why nothing of this suite can be downloaded from the mirror now, for people; empty if it can."""
+    try:
+        with urllib.request.urlopen(f"{MIRROR}/dists/{suite}/InRelease", timeout=_ANSWERS_WITHIN):
+            return ""
+    except (OSError, ValueError) as error:
+        return f"{MIRROR} cannot be reached: {getattr(error, 'reason', error)}"
 
 
 def run(*command: str) -> None:

@@ -41,8 +41,7 @@ def root(request: pytest.FixtureRequest, package: Path, next_version: Path) -> I
     with bare(request.param) as root:
         (root.path / "root/this.deb").write_bytes(package.read_bytes())
         (root.path / "root/next.deb").write_bytes(next_version.read_bytes())
-        (root.path / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text())
-        root.run("apt-get", "update", "-q")
+        root.update()
         yield root
 
 
