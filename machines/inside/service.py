@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from lab.topology import Lab
 CONFIGURATION: Final = Path("/etc/config/hybridaccess")
 RUN_DIR: Final = Path("/run/hybrid-access")
 DROP_INS: Final = Path("/run/systemd/system")
+WORKERS: Final = {"cpe": 1, "hag": len(os.sched_getaffinity(0))}  # that a daemon has unless configured
+
+_POLL: Final = 0.5  # seconds: each look is a program that starts on an emulated processor
 
 
 class Service:
@@ -34,23 +38,43 @@ class Service:
         assert not check or done.returncode == 0, f"{verb} {self.unit}: {done.stderr}\n{self.journal()}"
         return done.stdout.strip()
 
-    def show(self, name: str) -> str:
-        return self.systemctl("show", "--value", f"--property={name}")
+    def show(self, *names: str) -> dict[str, str]:
+        """Properties by name."""
+        lines = self.systemctl("show", f"--property={','.join(names)}").splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def active(self) -> str:
+        return self.show("ActiveState")["ActiveState"]
+
+    def told(self) -> str:
+        """What it has told systemd of itself."""
+        return self.show("StatusText")["StatusText"]
 
     @property
     def pid(self) -> int:
-        pid = int(self.show("MainPID"))
+        pid = int(self.show("MainPID")["MainPID"])
         assert pid, f"{self.unit} does not run\n{self.journal()}"
         return pid
 
     def status(self) -> dict[str, Any]:
-        """As hybridctl would show it."""
-        answer: dict[str, Any] = ask(self.role, RUN_DIR, "status")
+        """As hybridctl would show it, once all workers answer in time: one that does not, with its counters, is missing
+        there."""
+        answer: dict[str, Any] = {}
+
+        def complete() -> bool:
+            nonlocal answer
+            try:
+                answer = ask(self.role, RUN_DIR, "status", PATIENCE)
+            except Unreachable:
+                return False
+            return len(answer["workers"]) == WORKERS[self.role]
+
+        until(complete)
         return answer
 
     def answers(self) -> bool:
         try:
-            return bool(self.status())
+            return bool(ask(self.role, RUN_DIR, "status", PATIENCE))
         except Unreachable:
             return False
 
@@ -62,8 +86,7 @@ class Service:
 
     def records(self) -> list[dict[str, Any]]:
         """What the journal has of it since the machine was booted, with all fields."""
-        lines = run("journalctl", "--quiet", "--output=json", f"--unit={self.unit}").stdout.splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in self._journalctl("--output=json").splitlines()]
 
     def asked(self) -> str:
         """What `hybridctl status` says, to people."""
@@ -74,8 +97,18 @@ class Service:
         """The daemon and its workers at one blow."""
         self.systemctl("kill", "--signal=KILL")
 
-    def journal(self) -> str:
-        return run("journalctl", "--quiet", "--no-pager", "--lines=40", f"--unit={self.unit}").stdout
+    def journal(self, since: str = "") -> str:
+        """What it has logged since a `place`, or its last words."""
+        return self._journalctl("--no-pager", f"--after-cursor={since}" if since else "--lines=40")
+
+    def place(self) -> str:
+        """Where the journal ends now."""
+        *_, last = self._journalctl("--lines=1", "--show-cursor").splitlines()
+        return last.removeprefix("-- cursor: ")
+
+    def _journalctl(self, *options: str) -> str:
+        run("journalctl", "--sync")  # what was said is in it a moment later otherwise
+        return run("journalctl", "--quiet", f"--unit={self.unit}", *options).stdout
 
 
 @contextlib.contextmanager
@@ -134,11 +167,11 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def until(true: Callable[[], bool], patience: float = PATIENCE) -> float:
+def until(true: Callable[[], bool], patience: float = PATIENCE, poll: float = _POLL) -> float:
     """Waits until it is so, and gives the seconds that it took; AssertionError if it takes longer."""
     start = time.monotonic()
     while not true():
         waited = time.monotonic() - start
         assert waited < patience, f"not so after {waited:.0f} s"
-        time.sleep(0.1)
+        time.sleep(poll)
     return time.monotonic() - start
