@@ -24,7 +24,7 @@ _QUEUE: Final = 0.11  # seconds
 _LEAST: Final = 64 * 1024
 _MOST: Final = 4 << 20  # bytes; from there on the kernel's own limits are as good
 _FADES: Final = 0.8  # of the rate from look to look: one slow moment is none
-_LASTS: Final = 0.95  # of what is late: a path that was late is so again
+_LASTS: Final = 0.9  # of what is late: a path that was late is so again
 _CHANGE: Final = 1.2  # times, that it takes to change what was said
 
 
@@ -54,7 +54,8 @@ class Backlog:
     def room(self, paths: Sequence[Path], waiting: int) -> int | None:
         """A new bound in bytes; None if all stays as it is. ``waiting`` bytes are with the kernel and not acknowledged.
 
-        It only gets less while it is used up, by several subflows: who sends little now may have to send much soon.
+        The first one is for several subflows; it only gets less while it is used up: who sends little now may have to
+        send much soon.
         """
         self._rate = max(sum(path.rate for path in paths), self._rate * _FADES)
         at_work = [path for path in paths if path.rate]
@@ -65,14 +66,15 @@ class Backlog:
         time = max(trip, _ROUND_TRIPS * max(path.rtt for path in at_work) + _QUEUE)
         drained = max(time, min(path.left / path.rate for path in at_work))
         late = sum(max(0.0, path.left - path.rate * drained) for path in paths)  # all of it where nothing arrives
-        held = max(0, waiting - sum(path.left for path in paths))
+        # over a single one nothing waits for another: what was on one that is gone is to be sent again, no more
+        held = max(0, waiting - sum(path.left for path in paths)) if len(at_work) > 1 else 0
         # at first all that it has is taken for late: it gets less little by little
         self._late = max(late + held, waiting if self._late is None else self._late * _LASTS)
         wanted = max(_LEAST, int(self._rate * time + self._late))
-        filled = len(at_work) > 1 and waiting > wanted
+        filled = waiting > wanted
         if self.bound is None:
-            changes = filled and wanted < _MOST
-        else:
+            changes = filled and len(at_work) > 1 and wanted < _MOST
+        else:  # also over the one that is left: what it has when the other comes back, is late
             changes = wanted > self.bound * _CHANGE or (filled and wanted * _CHANGE < self.bound)
         if not changes:
             return None

@@ -70,9 +70,15 @@ def test_a_moment_without_a_subflow_changes_nothing() -> None:
     backlog = settled(DSL, LTE)
     bound = backlog.bound
     assert backlog.room([], 300_000) is None
-    assert looks(backlog, 8, given(0.4, DSL)) == []
     assert looks(backlog, 8, given(0.15, DSL, LTE)) == []
     assert backlog.bound == bound
+
+
+def test_a_subflow_that_is_left_alone_has_what_it_needs() -> None:
+    """What it has when the other one comes back is late then."""
+    backlog = settled(DSL, LTE)
+    assert base(DSL) <= looks(backlog, 30, given(0.7, DSL))[-1] <= 1.2 * base(DSL)
+    assert looks(backlog, 1, given(0.15, DSL, LTE))[-1] >= base(DSL, LTE)
 
 
 def test_a_slow_uplink_has_something_left() -> None:
