@@ -72,10 +72,12 @@ def namespace(make_namespace: MakeNamespace) -> Iterator[Namespace]:
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """What the test starts can be interrupted, though we ourselves may run in the background of a shell, which has such
-    processes, and all that they start, ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    processes, and all that they start, ignore SIGINT; or under nohup, which has them ignore SIGHUP."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
