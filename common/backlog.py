@@ -43,10 +43,7 @@ class Path:
 class Backlog:
     """That of one connection, looked at a few times a second while it sends. ``seen`` is for whoever looks."""
 
-    seen: tuple[int, int] = (
-        0,
-        0,
-    )  # bytes that the relay has sent, and of them those not acknowledged, at the last look
+    seen: tuple[int, int] = (0, 0)  # bytes sent so far, and of them those not acknowledged, at the last look
     bound: int | None = None
     _rate: float = 0.0
     _late: float | None = None
